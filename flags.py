@@ -1,0 +1,160 @@
+"""The command line: flags -> what to do and with what values. Imports nothing heavy, so that it answers at once."""
+
+import argparse
+import difflib
+import math
+import sys
+from typing import Any, NoReturn
+
+MODELS = ("vae", "cvae")
+DEFAULTS = {
+    "model": "vae",
+    "dataset": "mnist",
+    "data_dir": "data",
+    "num_epochs": 10,
+    "batch_size": 128,
+    "latent_size": 15,
+    "hidden_dims": None,
+    "learning_rate": 1e-3,
+    "network": "mlp",
+    "likelihood": "bernoulli",
+    "binarize": "none",
+    "beta": 1.0,
+    "warmup_epochs": 0,
+    "free_bits": 0.0,
+    "validation_size": 0,
+    "run_name": None,
+    "num_samples": 10,
+    "labels": None,
+    "sample_and_save_frequency": 5,
+    "checkpoint_dir": "model_ckpts",
+    "output_dir": "outputs",
+    "device": "auto",
+    "seed": 0,
+}
+
+
+class FlagError(Exception):
+    """A flag's value does not fit the data or the checkpoint, which was not known when the flags were read."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a wrong flag with one line and, where there is one, the flag that was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: error: {message} (see --help)", file=sys.stderr)
+        sys.exit(2)
+
+    def parse_all(self, argv: list[str] | None) -> argparse.Namespace:
+        namespace, unknown = self.parse_known_args(argv)
+        if unknown:
+            flag = unknown[0].split("=")[0]
+            close = difflib.get_close_matches(flag, self._option_string_actions, n=1)
+            self.error(f"unknown argument {flag}" + (f": did you mean {close[0]}?" if close else ""))
+        return namespace
+
+
+def number(kind: type, minimum: float, *, above: bool = False):
+    """An argparse type: a finite number of at least (or above) `minimum`."""
+    words = f"a {'whole ' if kind is int else ''}number {'above' if above else 'of at least'} {minimum:g}"
+
+    def parse(text: str) -> int | float:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be {words}, not '{text}'") from None
+        if not math.isfinite(value) or value < minimum or (above and value == minimum) or abs(value) >= 2**31:
+            raise argparse.ArgumentTypeError(f"must be {words}, not '{text}'")
+        return value
+
+    return parse
+
+
+def boolean(text: str) -> bool:
+    values = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in values:
+        raise argparse.ArgumentTypeError(f"must be true or false, not '{text}'")
+    return values[text.lower()]
+
+
+def device(text: str) -> str:
+    kind, _, index = text.partition(":")
+    if text not in ("auto", "cpu", "gpu") and not (kind == "gpu" and index.isdecimal()):
+        raise argparse.ArgumentTypeError(f"must be auto, cpu, gpu or gpu:N, not '{text}'")
+    return text
+
+
+def name(text: str) -> str:
+    if not text or text != text.strip() or any(part in text for part in ("/", "\\", "\0")) or text.startswith("."):
+        raise argparse.ArgumentTypeError(f"must be a plain folder name, not '{text}'")
+    return text
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        prog="assignment.py",
+        description="Train, evaluate and sample variational autoencoders.",
+        argument_default=argparse.SUPPRESS,  # so that flags which were given can be told from defaults
+        allow_abbrev=False,
+    )
+    actions = parser.add_argument_group("what to do (default: --train)")
+    actions.add_argument("--train", action="store_true", help="train, then evaluate and draw the pictures")
+    actions.add_argument("--evaluate", action="store_true", help="evaluate a checkpoint on held-out data: metrics.json")
+    actions.add_argument("--sample", action="store_true", help="draw from a checkpoint: samples.png and samples.npz")
+
+    add = parser.add_argument_group("data").add_argument
+    add("--dataset", metavar="NAME", help="mnist or mnist_sample (5,000 digits that need no network); default mnist")
+    add("--data_dir", metavar="DIR", help="where local dataset files are looked for first; default data")
+    add("--binarize", choices=("none", "dynamic", "threshold"), help="default none: grey pixels in [0, 1]")
+    add("--validation_size", type=number(int, 0), metavar="N",
+        help="hold out the last N training examples and report on those instead of the test set; default 0")  # fmt: skip
+
+    add = parser.add_argument_group("model").add_argument
+    add("--model", choices=MODELS, help="default vae")
+    add("--is_cvae", action="store_true", help="short for --model cvae")
+    add("--latent_size", "--latent_dim", type=number(int, 1), metavar="N", help="default 15")
+    add("--network", choices=("mlp", "conv"), help="default mlp")
+    add("--hidden_dims", type=number(int, 1), nargs="+", metavar="N",
+        help="widths of the encoder's layers, reversed in the decoder; default 400 400 (mlp), 32 64 (conv)")  # fmt: skip
+    add("--likelihood", choices=("bernoulli", "gaussian"), help="p(x|z); default bernoulli")
+
+    add = parser.add_argument_group("training").add_argument
+    add("--num_epochs", "--n_epochs", type=number(int, 1), metavar="N", help="total epochs of the run; default 10")
+    add("--batch_size", type=number(int, 1), metavar="N", help="default 128")
+    add("--learning_rate", "--lr", type=number(float, 0, above=True), metavar="X", help="default 1e-3")
+    add("--beta", type=number(float, 0), metavar="X", help="weight of the rate in the loss; default 1")
+    add("--warmup_epochs", type=number(float, 0), metavar="X", help="epochs of linear warm-up of that weight; default 0")
+    add("--free_bits", type=number(float, 0), metavar="X", help="nats each latent may spend freely; default 0")
+    add("--load_weights", action="store_true", help="continue the run from its checkpoint, up to --num_epochs")
+    add("--seed", type=number(int, 0), metavar="N", help="default 0")
+
+    add = parser.add_argument_group("files and pictures").add_argument
+    add("--checkpoint", metavar="FILE", help="checkpoint to evaluate, sample or continue; default the run's own")
+    add("--run_name", type=name, metavar="NAME", help="names the run's folders; default the dataset's name")
+    add("--num_samples", type=number(int, 1), metavar="N", help="images to draw, of each class if conditional; default 10")
+    add("--labels", type=number(int, 0), nargs="+", metavar="CLASS", help="classes to draw (conditional); default all")
+    add("--sample_and_save_frequency", type=number(int, 1), metavar="N",
+        help="epochs between pictures and kept checkpoints; default 5")  # fmt: skip
+    add("--checkpoint_dir", metavar="DIR", help="default model_ckpts")
+    add("--output_dir", metavar="DIR", help="default outputs")
+
+    add = parser.add_argument_group("machine").add_argument
+    add("--device", type=device, help="auto, cpu, gpu or gpu:N; default auto: a GPU if there is one")
+    add("--cuda", type=boolean, metavar="BOOL", help="--cuda false is short for --device cpu, --cuda true for gpu")
+    return parser
+
+
+def parse_flags(argv: list[str] | None = None) -> dict[str, Any]:
+    """The flags that were given, by name, with short forms resolved. Exits with 2 on a wrong or contradictory flag."""
+    parser = build_parser()
+    given = vars(parser.parse_all(argv))
+    if given.pop("is_cvae", False) and given.setdefault("model", "cvae") != "cvae":
+        parser.error(f"--is_cvae contradicts --model {given['model']}")
+    if "cuda" in given:
+        wanted = "gpu" if given.pop("cuda") else "cpu"
+        if given.setdefault("device", wanted).partition(":")[0] not in ("auto", wanted):
+            parser.error(f"--cuda contradicts --device {given['device']}")
+        given["device"] = given["device"] if given["device"].startswith("gpu") else wanted
+    if "labels" in given and given.get("model", "vae") == "vae" and "checkpoint" not in given:
+        parser.error("--labels needs a conditional model: --model cvae")
+    return given

@@ -1,0 +1,152 @@
+"""The training loop: Adam with weight averaging, figures after every epoch, a progress bar."""
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+import tqdm
+
+from networks import NETWORKS
+from vae import VAE
+
+FIGURES = ("loss", "elbo", "rate", "distortion")
+STEPS_PER_EXECUTION = 16  # training steps between two returns to Python
+
+
+class TrainingError(Exception):
+    """Training cannot go on; the message says where it stopped and what to try."""
+
+
+class AveragedAdam(keras.optimizers.Adam):
+    """Adam that also keeps a running average of the weights (Polyak and Juditsky 1992).
+
+    The average generalizes as well as the weights at the end of a decaying learning rate would, but needs no end to be
+    known: a run of 4 epochs is the first part of one of 10. After t steps its momentum is min(`averaging`, t / (t + 9)).
+    """
+
+    def __init__(self, learning_rate: float = 1e-3, beta_2: float = 0.99, averaging: float = 0.998, **kwargs):
+        super().__init__(learning_rate, beta_2=beta_2, **kwargs)
+        self.averaging = averaging
+
+    def build(self, variables):
+        if not self.built:
+            super().build(variables)
+            self.averages = [self.add_variable_from_reference(variable, name="average") for variable in variables]
+            for variable, average in zip(variables, self.averages, strict=True):
+                average.assign(variable)
+
+    def apply(self, grads, trainable_variables=None):
+        step = tf.cast(self.iterations, tf.float32)
+        super().apply(grads, trainable_variables)
+        momentum = tf.minimum(self.averaging, step / (step + 9.0))
+        for weight, average in zip(self._trainable_variables, self.averages, strict=True):
+            average.assign(momentum * average + (1.0 - momentum) * weight)
+
+    def exchange_weights(self) -> None:
+        """Exchange the model's weights and their averages, exactly (Keras's SwapEMAWeights rounds)."""
+        for weight, average in zip(self._trainable_variables, self.averages, strict=True):
+            held = tf.identity(weight.value)
+            weight.assign(average)
+            average.assign(held)
+
+
+@contextlib.contextmanager
+def training_weights(model: VAE):
+    """Within this context the model has the weights that Adam steps on; outside, their averages, which are what is
+    evaluated, saved and sampled."""
+    model.optimizer.exchange_weights()
+    try:
+        yield
+    finally:
+        model.optimizer.exchange_weights()
+
+
+def compile_model(model: VAE, learning_rate: float = 1e-3) -> None:
+    """Make the model ready for `train` and `evaluate`, with a built optimizer, as loading a checkpoint needs it."""
+    jit_compile = NETWORKS[model.arguments["network"]]["jit_compile"]
+    model.compile(AveragedAdam(learning_rate), jit_compile=jit_compile, steps_per_execution=STEPS_PER_EXECUTION)
+    model.optimizer.build(model.trainable_variables)
+
+
+def train(
+    model: VAE,
+    epoch_batches: Callable[[int], tf.data.Dataset],
+    held_out_batches: tf.data.Dataset,
+    *,
+    split: str,
+    num_epochs: int,
+    history: list[dict[str, float]],
+    after_epoch: Callable[[int, float], None],
+) -> None:
+    """Train from epoch len(history) + 1 to num_epochs.
+
+    After each epoch its row (epoch, then loss, elbo, rate, distortion of training and held-out data) is added to
+    `history`, and `after_epoch(epoch, seconds)` is called; seconds is what training took, without the evaluation.
+
+    Raises:
+        TrainingError: if the loss is no longer finite; `after_epoch` is then not called.
+    """
+    first = len(history)
+    with ProgressBar(first, num_epochs) as progress:
+        for epoch in range(first, num_epochs):
+            started = time.perf_counter()
+            batches = epoch_batches(epoch)
+            with training_weights(model):
+                fit = model.fit(batches, verbose=0, shuffle=False, callbacks=[progress.follow(epoch, len(batches))])
+            seconds = time.perf_counter() - started
+            held_out = model.evaluate(held_out_batches, verbose=0, return_dict=True)
+            row = {"epoch": epoch + 1}
+            row |= {f"train_{name}": float(fit.history[name][-1]) for name in FIGURES}
+            row |= {f"{split}_{name}": float(held_out[name]) for name in FIGURES}
+            if not all(map(math.isfinite, row.values())):
+                raise TrainingError(
+                    f"the loss is no longer finite in epoch {epoch + 1}: try a smaller --learning_rate than "
+                    f"{float(model.optimizer.learning_rate):g}; the checkpoint of the epoch before, if any, is untouched"
+                )
+            history.append(row)
+            progress.report(describe(row, num_epochs, split, seconds))
+            after_epoch(epoch + 1, seconds)
+
+
+def describe(row: dict[str, float], num_epochs: int, split: str, seconds: float) -> str:
+    """One line for the screen; figures in nats per example."""
+
+    def figures(prefix: str, names: Sequence[str]) -> str:
+        return "  ".join(f"{name} {row[f'{prefix}_{name}']:.2f}" for name in names)
+
+    epoch = f"epoch {row['epoch']:{len(str(num_epochs))}d}/{num_epochs}"
+    return f"{epoch} | train {figures('train', FIGURES)} | {split} {figures(split, FIGURES[1:])} | {seconds:.1f} s"
+
+
+class ProgressBar:
+    """One bar for the whole run, with the running figures and the time left; none where no terminal would show it."""
+
+    def __init__(self, first: int, num_epochs: int):
+        self.first, self.num_epochs = first, num_epochs
+        self.bar = tqdm.tqdm(disable=not sys.stderr.isatty(), unit="step", dynamic_ncols=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.bar.close()
+
+    def follow(self, epoch: int, num_steps: int) -> keras.callbacks.Callback:
+        """A callback that moves the bar through one epoch."""
+        self.bar.total = (self.num_epochs - self.first) * num_steps
+        self.bar.set_description(f"epoch {epoch + 1}/{self.num_epochs}", refresh=False)
+        done = (epoch - self.first) * num_steps
+
+        def move(batch, logs):
+            self.bar.set_postfix({name: f"{float(logs[name]):.2f}" for name in FIGURES}, refresh=False)
+            self.bar.update(done + batch + 1 - self.bar.n)
+
+        return keras.callbacks.LambdaCallback(on_train_batch_end=move)
+
+    def report(self, line: str) -> None:
+        self.bar.write(line, file=sys.stdout)
+        sys.stdout.flush()

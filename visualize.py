@@ -1,0 +1,104 @@
+"""Arrays -> picture files. Knows nothing of models or datasets."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+DPI = 100
+GAP = 2  # pixels between the images of a grid
+PICTURE_WIDTH = 1000  # pixels; grids are enlarged by whole factors to about this
+
+
+def save_image_grid(
+    path: str | os.PathLike,
+    images: np.ndarray,
+    *,
+    title: str,
+    row_labels: Sequence[str] | None = None,
+) -> None:
+    """Images (rows, columns, height, width, channels) in [0, 1] as one grid; NaN images are left blank.
+
+    `row_labels` are written at the left; an empty one continues the block above it.
+    """
+    rows, columns, height, width, channels = images.shape
+    mosaic = np.ones((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, channels))
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * (height + GAP), column * (width + GAP)
+            image = images[row, column]
+            mosaic[top : top + height, left : left + width] = np.where(np.isnan(image), 1.0, np.clip(image, 0.0, 1.0))
+    zoom = max(1, min(4, PICTURE_WIDTH // mosaic.shape[1]))
+    size = (zoom * mosaic.shape[1] / DPI, zoom * mosaic.shape[0] / DPI)
+    figure = Figure(figsize=size, dpi=DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(mosaic.squeeze(-1) if channels == 1 else mosaic, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_title(title, fontsize=11, wrap=False)
+    axes.set_frame_on(False)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if row_labels:
+        labelled = [(row, label) for row, label in enumerate(row_labels) if label]
+        centres = [row * (height + GAP) + height / 2 for row, _ in labelled]
+        axes.set_yticks(centres, [label for _, label in labelled], fontsize=11)
+        axes.tick_params(length=0)
+    save(figure, path)
+
+
+def save_latent_space(
+    path: str | os.PathLike,
+    codes: np.ndarray,
+    classes: np.ndarray | None,
+    *,
+    title: str,
+    axis_labels: tuple[str, str],
+) -> None:
+    """A scatter plot of codes (n, 2), coloured by class number where there are classes."""
+    figure = Figure(figsize=(7.5, 6.5), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    if classes is None:
+        axes.scatter(codes[:, 0], codes[:, 1], s=5, alpha=0.5, linewidths=0)
+    else:
+        present = np.unique(classes)
+        palette = colormaps["tab10" if present.size <= 10 else "turbo"]
+        for position, number in enumerate(present):
+            colour = palette(position if present.size <= 10 else position / (present.size - 1))
+            chosen = codes[classes == number]
+            axes.scatter(chosen[:, 0], chosen[:, 1], s=5, alpha=0.6, linewidths=0, color=colour, label=str(number))
+        legend = axes.legend(title="class", markerscale=3, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        for handle in legend.legend_handles:
+            handle.set_alpha(1)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_xlabel(axis_labels[0])
+    axes.set_ylabel(axis_labels[1])
+    axes.set_title(title, fontsize=11)
+    save(figure, path)
+
+
+def save_history(path: str | os.PathLike, history: Sequence[Mapping[str, float]], *, title: str) -> None:
+    """Curves over epochs from rows with an `epoch` and columns called <split>_<figure>, in nats per example."""
+    columns = [name for name in history[0] if name != "epoch"]
+    figures = list(dict.fromkeys(name.split("_", 1)[1] for name in columns))
+    epochs = [row["epoch"] for row in history]
+    figure = Figure(figsize=(10, 3.2 * math.ceil(len(figures) / 2)), dpi=DPI, layout="constrained")
+    panels = figure.subplots(math.ceil(len(figures) / 2), 2, squeeze=False).flat
+    for axes, name in zip(panels, figures, strict=False):
+        for column in (column for column in columns if column.split("_", 1)[1] == name):
+            split = column.split("_", 1)[0]
+            style = "--" if split == "train" else "-"
+            axes.plot(epochs, [row[column] for row in history], style, marker=".", label=split)
+        axes.set_title(name, fontsize=11)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("nats per example")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.suptitle(title, fontsize=12)
+    save(figure, path)
+
+
+def save(figure: Figure, path: str | os.PathLike) -> None:
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.08)
