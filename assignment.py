@@ -120,7 +120,9 @@ def import_tensorflow() -> None:
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
-        import tensorflow  # noqa: F401
+        import tensorflow as tf
+
+        tf.config.list_physical_devices("GPU")  # here, because it too writes to file descriptor 2
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
@@ -199,6 +201,8 @@ def open_dataset(config: dict[str, Any], header: dict[str, Any] | None):
 
 def make_model(config: dict[str, Any], dataset, header: dict[str, Any] | None):
     """A fresh model for the dataset, or the checkpoint's with its weights; compiled."""
+    import keras
+
     from training import compile_model
     from vae import build_model
 
@@ -213,6 +217,7 @@ def make_model(config: dict[str, Any], dataset, header: dict[str, Any] | None):
     if config["train"]:
         warmup_steps = round(config["warmup_epochs"] * (len(dataset.train) // config["batch_size"]))
         objective = {"beta": config["beta"], "warmup_steps": warmup_steps, "free_bits": config["free_bits"]}
+    keras.utils.set_random_seed(config["seed"])  # initial weights
     try:
         model = build_model(**arguments, **objective)
     except ValueError as error:
