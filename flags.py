@@ -17,6 +17,7 @@ DEFAULTS = {
     "hidden_dims": None,
     "learning_rate": 1e-3,
     "network": "mlp",
+    "activation": "gelu",
     "likelihood": "bernoulli",
     "binarize": "none",
     "beta": 1.0,
@@ -63,7 +64,8 @@ def number(kind: type, minimum: float, *, above: bool = False):
             value = kind(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"must be {words}, not '{text}'") from None
-        if not math.isfinite(value) or value < minimum or (above and value == minimum) or abs(value) >= 2**31:
+        fits = value > minimum if above else value >= minimum
+        if not (math.isfinite(value) and fits and (kind is float or value < 2**31)):
             raise argparse.ArgumentTypeError(f"must be {words}, not '{text}'")
         return value
 
@@ -107,7 +109,7 @@ def build_parser() -> Parser:
     add("--data_dir", metavar="DIR", help="where local dataset files are looked for first; default data")
     add("--binarize", choices=("none", "dynamic", "threshold"), help="default none: grey pixels in [0, 1]")
     add("--validation_size", type=number(int, 0), metavar="N",
-        help="hold out the last N training examples and report on those instead of the test set; default 0")  # fmt: skip
+        help="hold out the last N training examples, report on those, not the test set; default 0")  # fmt: skip
 
     add = parser.add_argument_group("model").add_argument
     add("--model", choices=MODELS, help="default vae")
@@ -115,7 +117,8 @@ def build_parser() -> Parser:
     add("--latent_size", "--latent_dim", type=number(int, 1), metavar="N", help="default 15")
     add("--network", choices=("mlp", "conv"), help="default mlp")
     add("--hidden_dims", type=number(int, 1), nargs="+", metavar="N",
-        help="widths of the encoder's layers, reversed in the decoder; default 400 400 (mlp), 32 64 (conv)")  # fmt: skip
+        help="widths of the encoder, reversed in the decoder; default 400 400 (mlp), 32 64 (conv)")  # fmt: skip
+    add("--activation", choices=("gelu", "leaky_relu", "relu"), help="default gelu")
     add("--likelihood", choices=("bernoulli", "gaussian"), help="p(x|z); default bernoulli")
 
     add = parser.add_argument_group("training").add_argument
@@ -123,7 +126,9 @@ def build_parser() -> Parser:
     add("--batch_size", type=number(int, 1), metavar="N", help="default 128")
     add("--learning_rate", "--lr", type=number(float, 0, above=True), metavar="X", help="default 1e-3")
     add("--beta", type=number(float, 0), metavar="X", help="weight of the rate in the loss; default 1")
-    add("--warmup_epochs", type=number(float, 0), metavar="X", help="epochs of linear warm-up of that weight; default 0")
+    add(
+        "--warmup_epochs", type=number(float, 0), metavar="X", help="epochs of linear warm-up of that weight; default 0"
+    )
     add("--free_bits", type=number(float, 0), metavar="X", help="nats each latent may spend freely; default 0")
     add("--load_weights", action="store_true", help="continue the run from its checkpoint, up to --num_epochs")
     add("--seed", type=number(int, 0), metavar="N", help="default 0")
@@ -131,7 +136,12 @@ def build_parser() -> Parser:
     add = parser.add_argument_group("files and pictures").add_argument
     add("--checkpoint", metavar="FILE", help="checkpoint to evaluate, sample or continue; default the run's own")
     add("--run_name", type=name, metavar="NAME", help="names the run's folders; default the dataset's name")
-    add("--num_samples", type=number(int, 1), metavar="N", help="images to draw, of each class if conditional; default 10")
+    add(
+        "--num_samples",
+        type=number(int, 1),
+        metavar="N",
+        help="images to draw, of each class if conditional; default 10",
+    )
     add("--labels", type=number(int, 0), nargs="+", metavar="CLASS", help="classes to draw (conditional); default all")
     add("--sample_and_save_frequency", type=number(int, 1), metavar="N",
         help="epochs between pictures and kept checkpoints; default 5")  # fmt: skip

@@ -24,7 +24,7 @@ class Likelihood(keras.layers.Layer):
         raise NotImplementedError
 
     def params_of_mean(self, mean: tf.Tensor) -> tf.Tensor:
-        """Parameters whose mean is `mean`, the inverse of `mean()`; for Bernoulli, `mean` lies strictly within (0, 1)."""
+        """Parameters whose mean is `mean`, the inverse of `mean()`; for Bernoulli `mean` is strictly within (0, 1)."""
         raise NotImplementedError
 
     def sample(self, params: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

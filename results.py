@@ -37,7 +37,10 @@ def versions() -> dict[str, str]:
 
 def machine() -> str:
     """What the run's speed was measured on."""
-    gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in tf.config.list_physical_devices("GPU")]
+    gpus = [
+        tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
     return ", ".join([f"{platform.system()} {platform.machine()}", f"{os.cpu_count()} cores", *gpus])
 
 
@@ -79,7 +82,14 @@ class open_atomically:
 
 
 def draw_samples(
-    folder: pathlib.Path, model: VAE, *, num: int, classes: Sequence[int] | None, seed: int, prefix: str = "", save_arrays: bool = False
+    folder: pathlib.Path,
+    model: VAE,
+    *,
+    num: int,
+    classes: Sequence[int] | None,
+    seed: int,
+    prefix: str = "",
+    save_arrays: bool = False,
 ) -> None:
     """samples.png, and samples.npz if asked for: means of p(x|z) for z ~ p(z); if conditional, `num` of each class."""
     rows = [None] if classes is None else list(classes)
@@ -137,14 +147,14 @@ def draw_interpolation(folder: pathlib.Path, model: VAE, dataset: Dataset, binar
     x, labels = to_batch(dataset.test[np.concatenate([starts, ends])], binarize, seed)
     pairs = len(starts)
     codes = model.encode(x, labels)[0].numpy()
-    path = slerp(codes[:pairs, None], codes[pairs:, None], np.linspace(0, 1, STEPS)[None, :, None])  # (pairs, steps, latent)
+    path = slerp(
+        codes[:pairs, None], codes[pairs:, None], np.linspace(0, 1, STEPS)[None, :, None]
+    )  # (pairs, steps, latent)
     decoded = model.decode(
         tf.constant(path.reshape(pairs * STEPS, -1), tf.float32), tf.repeat(labels[:pairs], STEPS, axis=0)
     ).numpy()
     x = x.numpy()
-    images = np.concatenate(
-        [x[:pairs, None], decoded.reshape(pairs, STEPS, *x.shape[1:]), x[pairs:, None]], axis=1
-    )
+    images = np.concatenate([x[:pairs, None], decoded.reshape(pairs, STEPS, *x.shape[1:]), x[pairs:, None]], axis=1)
     visualize.save_image_grid(
         folder / "interpolation.png",
         images,
@@ -172,7 +182,7 @@ def choose_pairs(examples: Examples, *, same_class: bool, seed: int) -> tuple[np
 
 
 def slerp(start: np.ndarray, end: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Spherical interpolation over the last axis (White 2016): codes stay at the distance where the prior has its mass."""
+    """Spherical interpolation over the last axis (White 2016): codes stay where the prior has its mass."""
     lengths = np.linalg.norm(start, axis=-1, keepdims=True), np.linalg.norm(end, axis=-1, keepdims=True)
     cosine = np.sum(start * end, axis=-1, keepdims=True) / np.maximum(lengths[0] * lengths[1], 1e-12)
     angle = np.arccos(np.clip(cosine, -1.0, 1.0))

@@ -24,8 +24,8 @@ class TrainingError(Exception):
 class AveragedAdam(keras.optimizers.Adam):
     """Adam that also keeps a running average of the weights (Polyak and Juditsky 1992).
 
-    The average generalizes as well as the weights at the end of a decaying learning rate would, but needs no end to be
-    known: a run of 4 epochs is the first part of one of 10. After t steps its momentum is min(`averaging`, t / (t + 9)).
+    The average does as well as the weights at the end of a decaying learning rate, but no end has to be known: a run of
+    4 epochs is the first part of one of 10. After t steps its momentum is min(`averaging`, t / (t + 9)).
     """
 
     def __init__(self, learning_rate: float = 1e-3, beta_2: float = 0.99, averaging: float = 0.998, **kwargs):
@@ -104,8 +104,8 @@ def train(
             row |= {f"{split}_{name}": float(held_out[name]) for name in FIGURES}
             if not all(map(math.isfinite, row.values())):
                 raise TrainingError(
-                    f"the loss is no longer finite in epoch {epoch + 1}: try a smaller --learning_rate than "
-                    f"{float(model.optimizer.learning_rate):g}; the checkpoint of the epoch before, if any, is untouched"
+                    f"the loss is no longer finite in epoch {epoch + 1}; checkpoints of earlier epochs are untouched. "
+                    f"Try a smaller --learning_rate than {float(model.optimizer.learning_rate):g}"
                 )
             history.append(row)
             progress.report(describe(row, num_epochs, split, seconds))

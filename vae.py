@@ -66,7 +66,7 @@ class VAE(keras.Model):
     # Objective
 
     def terms(self, x: tf.Tensor, labels: tf.Tensor | None, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The two terms of the bound at one sample z ~ q(z|x): distortion (batch,), rate of each latent (batch, latent)."""
+        """The terms of the bound at one sample z ~ q(z|x): distortion (batch,), rate of each latent (batch, latent)."""
         condition = self.condition(labels)
         mean, logvar = self.encoder(x, condition)
         z = reparameterize(mean, logvar, seed)

@@ -1,0 +1,305 @@
+"""What the flags ask for, done: a run is configured, trained, evaluated and drawn."""
+
+import pathlib
+import shutil
+import sys
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+import flags
+import results
+import training
+from checkpoints import (
+    CheckpointError,
+    load_weights,
+    read_header,
+    refuse_differences,
+    remove_partial_files,
+    save_model_weights,
+)
+from data import DataError, Dataset, OutOfReachError, evaluation_batches, load_dataset, training_batches
+from vae import VAE, build_model
+
+FORESEEABLE = (flags.FlagError, DataError, CheckpointError, training.TrainingError, OSError)
+FALLBACK = "mnist_sample"  # what the run without --dataset uses where MNIST is out of reach
+# What a checkpoint fixes: asking for something else is refused.
+FIXED = ("model", "dataset", "latent_size", "hidden_dims", "network", "activation", "likelihood",
+         "binarize", "validation_size")  # fmt: skip
+# What a run passes on to its continuation unless it is given anew.
+KEPT = (*FIXED, "data_dir", "num_epochs", "batch_size", "learning_rate", "beta", "warmup_epochs", "free_bits",
+        "run_name", "sample_and_save_frequency", "seed")  # fmt: skip
+
+
+# Flags and checkpoint -> config
+
+
+def resolve_config(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Defaults, overridden by what the checkpoint stores if one is used, overridden by the flags that were given."""
+    config = {**flags.DEFAULTS, "train": not (given.get("evaluate") or given.get("sample")), "evaluate": False}
+    config |= {"sample": False, "load_weights": False, "checkpoint": None}
+    config |= given
+    config["dataset_given"] = "dataset" in given
+    if not (config["load_weights"] or config["checkpoint"] or not config["train"]):
+        return config, None
+    path = find_checkpoint(config)
+    header = read_header(path)
+    stored = header["config"]
+    refuse_differences(path, stored, {name: given[name] for name in FIXED if name in given})
+    config |= {name: stored[name] for name in KEPT if name not in given}
+    config |= {"checkpoint": str(path), "dataset_given": True}
+    for name in ("batch_size", "beta", "warmup_epochs", "free_bits", "learning_rate", "seed"):
+        if config["train"] and config[name] != stored[name]:
+            print(f"{name}: {config[name]:g} from now on, {stored[name]:g} before")
+    if config["labels"] and config["model"] == "vae":
+        raise CheckpointError(f"--labels needs a conditional model, but {path} holds a vae")
+    return config, header
+
+
+def find_checkpoint(config: dict[str, Any]) -> pathlib.Path:
+    """--checkpoint, else the run's own; a run that fell back to other data is found without naming it."""
+    if config["checkpoint"]:
+        return pathlib.Path(config["checkpoint"])
+    own = checkpoint_path(config)
+    if not config["dataset_given"] and not own.exists():
+        fallback = checkpoint_path({**config, "dataset": FALLBACK})
+        return fallback if fallback.exists() else own
+    return own
+
+
+def run_folders(config: dict[str, Any]) -> tuple[pathlib.Path, pathlib.Path]:
+    """Where a run keeps its checkpoints and its figures and pictures."""
+    run = pathlib.Path(config["model"], config["run_name"] or config["dataset"])
+    return pathlib.Path(config["checkpoint_dir"]) / run, pathlib.Path(config["output_dir"]) / run
+
+
+def checkpoint_path(config: dict[str, Any], epoch: int | None = None) -> pathlib.Path:
+    """The run's newest checkpoint, or the one kept of an epoch."""
+    stem = config["model"] if epoch is None else f"epoch_{epoch:03d}"
+    return run_folders(config)[0] / f"{stem}.weights.h5"
+
+
+# The machine
+
+
+def choose_device(wanted: str) -> str:
+    """--device -> a name for tf.device. TensorFlow itself would silently compute on the CPU."""
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    if wanted == "cpu" or (wanted == "auto" and not gpus):
+        return "/CPU:0"
+    number = int(wanted.partition(":")[2] or 0)
+    if number >= gpus:
+        raise flags.FlagError(f"--device {wanted}: TensorFlow sees {gpus or 'no'} GPU here; use --device cpu")
+    return f"/GPU:{number}"
+
+
+# Actions
+
+
+def run(given: dict[str, Any]) -> None:
+    """Do what the given flags ask for."""
+    config, header = resolve_config(given)
+    with tf.device(choose_device(config["device"])):
+        dataset = open_dataset(config, header) if config["train"] or config["evaluate"] else None
+        model = make_model(config, dataset, header)
+        if config["train"]:
+            header = train(config, model, dataset, header)
+        output_dir = run_folders(config)[1]
+        output_dir.mkdir(parents=True, exist_ok=True)
+        if config["train"] or config["evaluate"]:
+            evaluate(config, model, dataset, header)
+        if config["train"] or config["sample"]:
+            draw_samples(config, model)
+        print(f"figures and pictures: {output_dir}")
+
+
+def open_dataset(config: dict[str, Any], header: dict[str, Any] | None):
+    """The dataset of the run; without --dataset, MNIST or else the sample of it that needs no network."""
+    try:
+        dataset = load_dataset(config["dataset"], config["data_dir"])
+    except OutOfReachError as error:
+        if config["dataset_given"]:
+            raise
+        print(
+            f"NOTE: MNIST is out of reach, so this run uses {FALLBACK}, 5,000 digits with figures of its own. {error}"
+        )
+        config |= {"dataset": FALLBACK, "fallback_from": config["dataset"]}
+        dataset = load_dataset(FALLBACK)
+    order_matters = config["train"] or config["validation_size"]
+    if header and order_matters and dataset.fingerprint() != header["dataset"]["fingerprint"]:
+        raise DataError(
+            f"{dataset.name} from {dataset.source} has other training images, or another order of them, "
+            f"than the checkpoint's from {header['dataset']['source']}"
+        )
+    if config["validation_size"]:
+        dataset = dataset.hold_out(config["validation_size"])
+    if config["model"] == "cvae" and not dataset.num_classes:
+        raise DataError(f"--model cvae needs labels, and {dataset.name} has none: use --model vae")
+    if config["train"] and config["batch_size"] > len(dataset.train):
+        raise DataError(f"--batch_size {config['batch_size']} is more than the {len(dataset.train)} training examples")
+    size = "x".join(map(str, dataset.data_shape))
+    print(
+        f"{dataset.name} from {dataset.source}: {len(dataset.train):,} training and "
+        f"{len(dataset.test):,} {dataset.split} examples, {size}, {dataset.num_classes} classes, "
+        f"binarize {config['binarize']}"
+    )
+    return dataset
+
+
+def make_model(config: dict[str, Any], dataset: Dataset, header: dict[str, Any] | None):
+    """A fresh model for the dataset, or the checkpoint's with its weights; compiled."""
+    if header is None:
+        arguments = {
+            name: config[name]
+            for name in ("model", "latent_size", "network", "hidden_dims", "activation", "likelihood")
+        }
+        arguments |= {"data_shape": dataset.data_shape, "num_classes": dataset.num_classes}
+    else:
+        arguments = header["model"]
+    if config["labels"] and max(config["labels"]) >= arguments["num_classes"]:
+        raise flags.FlagError(
+            f"--labels {max(config['labels'])}: there are classes 0 to {arguments['num_classes'] - 1} only"
+        )
+    objective = {}
+    if config["train"]:
+        warmup_steps = round(config["warmup_epochs"] * (len(dataset.train) // config["batch_size"]))
+        objective = {"beta": config["beta"], "warmup_steps": warmup_steps, "free_bits": config["free_bits"]}
+    keras.utils.set_random_seed(config["seed"])  # initial weights
+    try:
+        model = build_model(**arguments, **objective)
+    except ValueError as error:
+        raise flags.FlagError(str(error)) from None
+    if header is None:
+        model.start_at_mean(dataset.mean())
+    training.compile_model(model, config["learning_rate"])
+    if header is not None:
+        load_weights(model, config["checkpoint"])
+        model.optimizer.learning_rate.assign(config["learning_rate"])
+    return model
+
+
+def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str, Any] | None) -> dict[str, Any]:
+    """Train to --num_epochs, leaving checkpoints, history and epoch pictures; returns the last checkpoint's header."""
+    checkpoint_dir, output_dir = run_folders(config)
+    if header is not None and header["epoch"] >= config["num_epochs"]:
+        print(f"nothing left to train: {config['checkpoint']} has {header['epoch']} epochs of {config['num_epochs']}")
+        return header
+    source = pathlib.Path(config["checkpoint"]).resolve().parent if header else None
+    if source == previous(checkpoint_dir).resolve():
+        raise flags.FlagError(f"{source} would be replaced by the run {checkpoint_dir}: name another with --run_name")
+    if source != checkpoint_dir.resolve():
+        set_aside(checkpoint_dir, output_dir)
+    for folder in (checkpoint_dir, output_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    remove_partial_files(checkpoint_dir)
+    print(f"{config['model']} with {model.count_params():,} parameters; checkpoints: {checkpoint_dir}")
+    state = header or {"history": [], "train_seconds": 0.0, "train_images": 0}
+    state.setdefault("fallback_from", config.get("fallback_from"))
+    state |= {
+        "config": {name: config[name] for name in KEPT} | {"data_dir": str(pathlib.Path(config["data_dir"]).resolve())},
+        "dataset": {"name": dataset.name, "source": dataset.source, "fingerprint": dataset.fingerprint()},
+        "versions": results.versions(),
+    }
+
+    def after_epoch(epoch: int, seconds: float) -> None:
+        state["epoch"] = epoch
+        state["train_seconds"] += seconds
+        state["train_images"] += len(dataset.train) // config["batch_size"] * config["batch_size"]
+        save_model_weights(model, checkpoint_path(config), state)
+        results.write_history(output_dir, state["history"])
+        if epoch % config["sample_and_save_frequency"] == 0:
+            save_model_weights(model, checkpoint_path(config, epoch), state)
+            draw_epoch(config, model, dataset, prefix=f"epoch_{epoch:03d}_")
+
+    try:
+        training.train(
+            model,
+            training_batches(dataset.train, config["batch_size"], seed=config["seed"], binarize=config["binarize"]),
+            evaluation_batches(dataset.test, seed=config["seed"], binarize=config["binarize"]),
+            split=dataset.split,
+            num_epochs=config["num_epochs"],
+            history=state["history"],
+            after_epoch=after_epoch,
+        )
+    except KeyboardInterrupt:
+        newest = checkpoint_path(config)
+        told = (
+            f"the last whole epoch is in {newest}: add --load_weights to continue"
+            if newest.exists()
+            else "no checkpoint yet"
+        )
+        print(f"\nstopped in epoch {len(state['history']) + 1}; {told}", file=sys.stderr)
+        raise
+    return state
+
+
+def set_aside(*folders: pathlib.Path) -> None:
+    """Move an earlier run of the same name to <run>.previous, in place of the one there."""
+    for folder in folders:
+        if folder.exists():
+            shutil.rmtree(previous(folder), ignore_errors=True)
+            folder.rename(previous(folder))
+            print(f"an earlier run was at {folder}: moved to {previous(folder)}")
+
+
+def previous(folder: pathlib.Path) -> pathlib.Path:
+    return folder.with_name(f"{folder.name}.previous")
+
+
+def evaluate(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str, Any]) -> None:
+    """metrics.json, history and the pictures that need held-out data."""
+    batches = evaluation_batches(dataset.test, seed=config["seed"], binarize=config["binarize"])
+    figures = model.evaluate(batches, verbose=0, return_dict=True)
+    output_dir = run_folders(config)[1]
+    metrics = {
+        "model": config["model"],
+        "dataset": dataset.name,
+        "dataset_source": dataset.source,
+        "fallback_from": header["fallback_from"],
+        "run_name": config["run_name"] or config["dataset"],
+        "epochs": header["epoch"],
+        **{name: config[name] for name in ("seed", "latent_size", "likelihood", "binarize", "network", "beta")},
+        "parameters": model.count_params(),
+        "train_examples": len(dataset.train),
+        "train_seconds": round(header["train_seconds"], 2),
+        "images_per_second": round(header["train_images"] / header["train_seconds"], 1),
+        "versions": results.versions(),
+        "machine": results.machine(),
+        dataset.split: {
+            **{name: float(figures[name]) for name in ("elbo", "rate", "distortion")},
+            "num_examples": len(dataset.test),
+        },
+    }
+    results.write_metrics(output_dir, metrics)
+    results.write_history(output_dir, header["history"])
+    results.draw_history(output_dir, header["history"])
+    results.draw_reconstructions(output_dir, model, dataset, config["binarize"], config["seed"])
+    results.draw_interpolation(output_dir, model, dataset, config["binarize"], config["seed"])
+    results.draw_latent_space(output_dir, model, dataset, config["binarize"], config["seed"])
+    figures = "  ".join(f"{name} {figures[name]:.2f}" for name in ("elbo", "rate", "distortion"))
+    print(f"{dataset.split} figures of {len(dataset.test):,} examples, in nats per example: {figures}")
+
+
+def draw_samples(config: dict[str, Any], model: VAE, prefix: str = "") -> None:
+    """samples.png (and samples.npz for --sample), and the manifold where there are two latents."""
+    output_dir = run_folders(config)[1]
+    classes = (config["labels"] or range(model.arguments["num_classes"])) if model.is_conditional else None
+    results.draw_samples(
+        output_dir,
+        model,
+        num=config["num_samples"],
+        classes=classes,
+        seed=config["seed"],
+        prefix=prefix,
+        save_arrays=config["sample"] and not prefix,
+    )
+    if config["latent_size"] == 2 and not prefix:
+        results.draw_manifold(output_dir, model)
+
+
+def draw_epoch(config: dict[str, Any], model: VAE, dataset: Dataset, prefix: str) -> None:
+    """The pictures that show how training goes on."""
+    draw_samples(config, model, prefix)
+    output_dir = run_folders(config)[1]
+    results.draw_reconstructions(output_dir, model, dataset, config["binarize"], config["seed"], prefix)

@@ -1,0 +1,61 @@
+import gzip
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+SHARED_MNIST = REPOSITORY.parent / "shared" / "data" / "mnist"
+
+
+def write_idx(path: pathlib.Path, array: np.ndarray) -> None:
+    content = struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape) + array.tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def bars(num: int, seed: int, side: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Grey images of one bright bar, whose height is the class, on a little noise."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(num, dtype=np.uint8) % 10
+    images = rng.integers(0, 40, (num, side, side), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[1 + label, rng.integers(0, 4) : side - rng.integers(0, 4)] = 250
+    return images, labels
+
+
+@pytest.fixture(scope="session")
+def idx_folder(tmp_path_factory) -> pathlib.Path:
+    """A tiny dataset in the four files that MNIST comes in, two of them gzipped."""
+    folder = tmp_path_factory.mktemp("idx")
+    for stem, num, seed in (("train", 200, 0), ("t10k", 60, 1)):
+        images, labels = bars(num, seed)
+        write_idx(folder / f"{stem}-images-idx3-ubyte.gz", images)
+        write_idx(folder / f"{stem}-labels-idx1-ubyte", labels)
+    return folder
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch, idx_folder):
+    """Run the script's main() in this process, in an empty folder, on the tiny data and a tiny model."""
+    monkeypatch.chdir(tmp_path)
+    import assignment
+
+    small = ["--data_dir", str(idx_folder), "--dataset", "mnist", "--num_epochs", "2", "--batch_size", "32"]
+    small += ["--hidden_dims", "16", "--latent_size", "3", "--num_samples", "4"]
+
+    def run(*flags: str, only: bool = False) -> int:
+        return assignment.main([*([] if only else small), *flags])
+
+    return run
+
+
+def run_process(*flags: str, cwd: pathlib.Path, **kwargs) -> subprocess.CompletedProcess:
+    """Run the script as a user does."""
+    command = [sys.executable, str(REPOSITORY / "assignment.py"), *flags]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **kwargs)

@@ -1,0 +1,108 @@
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import REPOSITORY, run_process
+
+import flags
+
+
+def parse(line):
+    return flags.parse_flags(line.split())
+
+
+def refuse(line, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        parse(line)
+    message = capsys.readouterr().err
+    assert exit_info.value.code == 2
+    assert message.count("\n") == 1, "one line"
+    return message
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("", {}),
+        ("--is_cvae --load_weights", {"model": "cvae", "load_weights": True}),
+        (
+            "--num_epochs 10 --batch_size 128 --latent_size 15",
+            {"num_epochs": 10, "batch_size": 128, "latent_size": 15},
+        ),
+        ("--n_epochs 3 --latent_dim 7 --lr 5e-4", {"num_epochs": 3, "latent_size": 7, "learning_rate": 5e-4}),
+        ("--cuda false", {"device": "cpu"}),
+        ("--cuda true", {"device": "gpu"}),
+        ("--cuda 1 --device gpu:1", {"device": "gpu:1"}),
+        ("--is_cvae --labels 3 7", {"model": "cvae", "labels": [3, 7]}),
+        ("--hidden_dims 32 64", {"hidden_dims": [32, 64]}),
+    ],
+)
+def test_flags_and_their_aliases(line, expected):
+    assert parse(line) == expected
+
+
+@pytest.mark.parametrize("flag", ["--num_epochs", "--batch_size", "--latent_size", "--hidden_dims", "--num_samples"])
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "nan", "99999999999"])
+def test_counts_are_whole_numbers_of_at_least_one(flag, value, capsys):
+    assert f"must be a whole number of at least 1, not '{value}'" in refuse(f"{flag} {value}", capsys)
+
+
+@pytest.mark.parametrize("value", ["0", "-0.001", "nan", "inf", "fast"])
+def test_the_learning_rate_is_positive_and_finite(value, capsys):
+    assert "must be a number above 0" in refuse(f"--lr {value}", capsys)
+
+
+@pytest.mark.parametrize("flag", ["--beta", "--warmup_epochs", "--free_bits"])
+@pytest.mark.parametrize("value", ["-1", "nan", "inf"])
+def test_weights_of_the_rate_are_not_negative(flag, value, capsys):
+    assert "must be a number of at least 0" in refuse(f"{flag} {value}", capsys)
+    assert parse(f"{flag} 0") == {flag[2:]: 0}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--latent_sise 3", "did you mean --latent_size?"),
+        ("--epochs=3", "did you mean --n_epochs?"),
+        ("--is_cvae --model vae", "--is_cvae contradicts --model vae"),
+        ("--cuda true --device cpu", "--cuda contradicts --device cpu"),
+        ("--labels 3", "--labels needs a conditional model"),
+        ("--model gan", "invalid choice"),
+        ("--device tpu", "must be auto, cpu, gpu or gpu:N"),
+        ("--cuda maybe", "must be true or false"),
+        ("--run_name ../x", "must be a plain folder name"),
+    ],
+)
+def test_wrong_and_contradictory_flags(line, message, capsys):
+    assert message in refuse(line, capsys)
+
+
+def test_the_defaults_in_help_are_the_defaults():
+    """Every default that is a plain value stands in the help text of its flag."""
+    help_texts = {action.dest: action.help for action in flags.build_parser()._actions}
+    for name, value in flags.DEFAULTS.items():
+        if value is not None and name != "seed":
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            assert f"default {shown}" in help_texts[name].replace("1e-3", "0.001").replace("2e-3", "0.002"), name
+
+
+def test_help_and_a_wrong_flag_answer_without_tensorflow(tmp_path):
+    assert run_process("--help", cwd=tmp_path).returncode == 0
+    assert run_process("--nonsense", cwd=tmp_path).returncode == 2
+    check = (
+        "import sys, assignment\n"
+        "try: assignment.main(['--help'])\n"
+        "except SystemExit: sys.exit('tensorflow' in sys.modules or 'numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", check], cwd=REPOSITORY, capture_output=True).returncode == 0
+
+
+def test_help_is_not_slow(tmp_path):
+    """Half a second is promised; the limit here allows for a busy machine, TensorFlow alone would take longer."""
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        run_process("--help", cwd=tmp_path)
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 1.5
