@@ -237,7 +237,7 @@ def training_batches(
             return prepare(tf.gather(images, rows), tf.gather(labels, rows), step_seed, binarize)
 
         steps = np.arange(epoch * num_steps, (epoch + 1) * num_steps)
-        return tf.data.Dataset.from_tensor_slices((steps, rows)).map(batch).prefetch(8)
+        return without_autotune(tf.data.Dataset.from_tensor_slices((steps, rows)).map(batch).prefetch(8))
 
     return epoch_batches
 
@@ -249,7 +249,14 @@ def evaluation_batches(examples: Examples, *, seed: int, binarize: str) -> tf.da
     def batch(number, pair):
         return prepare(*pair, stream(seed, TEST_STREAM, number), binarize)
 
-    return batches.enumerate().map(batch).prefetch(2)
+    return without_autotune(batches.enumerate().map(batch).prefetch(2))
+
+
+def without_autotune(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """There is nothing to tune, and the end of an epoch would wait up to seconds for the tuning thread to wake up."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.with_options(options)
 
 
 def prepare(images, labels, seed, binarize):

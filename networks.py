@@ -148,6 +148,6 @@ class StandardNormalPrior(keras.layers.Layer):
 
 # jit_compile: whether XLA made training faster on CPUs, see benchmarks/README.md.
 NETWORKS = {
-    "mlp": {"encoder": mlp_encoder_body, "decoder": mlp_decoder_body, "hidden_dims": (400, 400), "jit_compile": True},
+    "mlp": {"encoder": mlp_encoder_body, "decoder": mlp_decoder_body, "hidden_dims": (256, 384), "jit_compile": True},
     "conv": {"encoder": conv_encoder_body, "decoder": conv_decoder_body, "hidden_dims": (32, 64), "jit_compile": False},
 }

@@ -1,0 +1,39 @@
+"""The promises that take minutes to check: `python -m pytest -m slow`."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import SHARED_MNIST, run_process
+from sklearn.linear_model import LogisticRegression
+
+from data import load_dataset
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not SHARED_MNIST.is_dir(), reason="needs the real MNIST files in ../shared/data/mnist"),
+]
+
+
+def train(tmp_path, *flags):
+    done = run_process("--data_dir", str(SHARED_MNIST), "--dataset", "mnist", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_default_run_reaches_the_figure_in_the_readme(tmp_path):
+    train(tmp_path)
+    metrics = json.loads((tmp_path / "outputs/vae/mnist/metrics.json").read_text())
+    assert metrics["test"]["num_examples"] == 10_000
+    assert metrics["test"]["elbo"] >= -98.5
+
+
+def test_conditional_samples_look_like_the_class_asked_for(tmp_path):
+    """A classifier of real digits agrees with the label in at least 95 of 100 samples."""
+    train(tmp_path, "--is_cvae", "--num_epochs", "5")
+    done = run_process("--sample", "--is_cvae", "--num_samples", "100", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    samples = np.load(tmp_path / "outputs/cvae/mnist/samples.npz")
+    real = load_dataset("mnist", SHARED_MNIST).train[:10_000]
+    classifier = LogisticRegression(max_iter=100).fit(real.images.reshape(10_000, -1) / 255, real.labels.argmax(axis=1))
+    agreement = classifier.predict(samples["images"].reshape(1000, -1)) == samples["labels"]
+    assert agreement.mean() > 0.95
