@@ -15,7 +15,7 @@ DEFAULTS = {
     "batch_size": 128,
     "latent_size": 15,
     "hidden_dims": None,
-    "learning_rate": 2e-3,
+    "learning_rate": 1e-3,
     "network": "mlp",
     "activation": "gelu",
     "likelihood": "bernoulli",
@@ -117,14 +117,14 @@ def build_parser() -> Parser:
     add("--latent_size", "--latent_dim", type=number(int, 1), metavar="N", help="default 15")
     add("--network", choices=("mlp", "conv"), help="default mlp")
     add("--hidden_dims", type=number(int, 1), nargs="+", metavar="N",
-        help="widths of the encoder, reversed in the decoder; default 256 384 (mlp), 32 64 (conv)")  # fmt: skip
+        help="widths of the encoder, reversed in the decoder; default 400 400 (mlp), 32 64 (conv)")  # fmt: skip
     add("--activation", choices=("gelu", "leaky_relu", "relu"), help="default gelu")
     add("--likelihood", choices=("bernoulli", "gaussian"), help="p(x|z); default bernoulli")
 
     add = parser.add_argument_group("training").add_argument
     add("--num_epochs", "--n_epochs", type=number(int, 1), metavar="N", help="total epochs of the run; default 10")
     add("--batch_size", type=number(int, 1), metavar="N", help="default 128")
-    add("--learning_rate", "--lr", type=number(float, 0, above=True), metavar="X", help="default 2e-3")
+    add("--learning_rate", "--lr", type=number(float, 0, above=True), metavar="X", help="default 1e-3")
     add("--beta", type=number(float, 0), metavar="X", help="weight of the rate in the loss; default 1")
     add(
         "--warmup_epochs", type=number(float, 0), metavar="X", help="epochs of linear warm-up of that weight; default 0"

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras import layers
 
 LOGVAR_BOUND = 15.0
+CONV_HEAD_WIDTH = 256
 
 
 def bounded_logvar(raw: tf.Tensor) -> tf.Tensor:
@@ -25,16 +26,22 @@ def join(h: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
 
 
 class Encoder(keras.layers.Layer):
-    """q(z|x) or q(z|x, y): a body that reads x, and a linear head that reads its features and the condition."""
+    """q(z|x) or q(z|x, y): a body that reads x, and a head that reads its features and the condition.
 
-    def __init__(self, body: keras.layers.Layer, latent_size: int, **kwargs):
+    The head has a hidden layer: with a linear one the label could only shift the codes, and could not keep what it
+    already says out of them.
+    """
+
+    def __init__(self, body: keras.layers.Layer, head_width: int, latent_size: int, activation: str, **kwargs):
         super().__init__(**kwargs)
         self.body = body
+        self.hidden = layers.Dense(head_width, activation=activation)
         self.head = layers.Dense(2 * latent_size)
 
     def call(self, x, condition=None):
         """x: (batch, ...) -> mean, logvar: (batch, latent) each."""
-        mean, raw_logvar = tf.split(self.head(join(self.body(x), condition)), 2, axis=-1)
+        h = self.hidden(join(self.body(x), condition))
+        mean, raw_logvar = tf.split(self.head(h), 2, axis=-1)
         return mean, bounded_logvar(raw_logvar)
 
 
@@ -55,10 +62,10 @@ class Decoder(keras.layers.Layer):
         return self.body(join(z, condition)) + self.offset
 
 
-def mlp_encoder_body(hidden_dims: Sequence[int], activation: str) -> keras.layers.Layer:
-    """Any data -> (batch, hidden_dims[-1])."""
-    dense = [layers.Dense(width, activation=activation) for width in hidden_dims]
-    return Stack([layers.Flatten(), *dense])
+def mlp_encoder(hidden_dims: Sequence[int], latent_size: int, activation: str) -> Encoder:
+    """Dense layers; the last one is the head's."""
+    dense = [layers.Dense(width, activation=activation) for width in hidden_dims[:-1]]
+    return Encoder(Stack([layers.Flatten(), *dense]), hidden_dims[-1], latent_size, activation)
 
 
 def mlp_decoder_body(hidden_dims: Sequence[int], output_shape: Sequence[int], activation: str) -> keras.layers.Layer:
@@ -67,10 +74,10 @@ def mlp_decoder_body(hidden_dims: Sequence[int], output_shape: Sequence[int], ac
     return Stack([*dense, layers.Dense(math.prod(output_shape), use_bias=False), layers.Reshape(output_shape)])
 
 
-def conv_encoder_body(hidden_dims: Sequence[int], activation: str) -> keras.layers.Layer:
-    """(batch, height, width, channels) -> (batch, features); every convolution halves height and width."""
+def conv_encoder(hidden_dims: Sequence[int], latent_size: int, activation: str) -> Encoder:
+    """Convolutions that each halve height and width, then a dense head."""
     convs = [layers.Conv2D(width, 3, strides=2, padding="same", activation=activation) for width in hidden_dims]
-    return Stack([*convs, layers.Flatten()])
+    return Encoder(Stack([*convs, layers.Flatten()]), CONV_HEAD_WIDTH, latent_size, activation)
 
 
 def conv_decoder_body(hidden_dims: Sequence[int], output_shape: Sequence[int], activation: str) -> keras.layers.Layer:
@@ -146,8 +153,8 @@ class StandardNormalPrior(keras.layers.Layer):
         return tf.random.stateless_normal((num, self.latent_size), seed, alg="philox")
 
 
-# jit_compile: whether XLA made training faster on CPUs, see benchmarks/README.md.
+# jit_compile: whether XLA makes training faster on a CPU, see benchmarks/README.md.
 NETWORKS = {
-    "mlp": {"encoder": mlp_encoder_body, "decoder": mlp_decoder_body, "hidden_dims": (256, 384), "jit_compile": True},
-    "conv": {"encoder": conv_encoder_body, "decoder": conv_decoder_body, "hidden_dims": (32, 64), "jit_compile": False},
+    "mlp": {"encoder": mlp_encoder, "decoder": mlp_decoder_body, "hidden_dims": (400, 400), "jit_compile": True},
+    "conv": {"encoder": conv_encoder, "decoder": conv_decoder_body, "hidden_dims": (32, 64), "jit_compile": False},
 }

@@ -28,7 +28,7 @@ class AveragedAdam(keras.optimizers.Adam):
     4 epochs is the first part of one of 10. After t steps its momentum is min(`averaging`, t / (t + 9)).
     """
 
-    def __init__(self, learning_rate: float = 2e-3, beta_2: float = 0.99, averaging: float = 0.997, **kwargs):
+    def __init__(self, learning_rate: float = 1e-3, beta_2: float = 0.99, averaging: float = 0.997, **kwargs):
         super().__init__(learning_rate, beta_2=beta_2, **kwargs)
         self.averaging = averaging
 
@@ -65,10 +65,12 @@ def training_weights(model: VAE):
         model.optimizer.exchange_weights()
 
 
-def compile_model(model: VAE, learning_rate: float = 2e-3) -> None:
+def compile_model(model: VAE, learning_rate: float = 1e-3) -> None:
     """Make the model ready for `train` and `evaluate`, with a built optimizer, as loading a checkpoint needs it."""
     jit_compile = NETWORKS[model.arguments["network"]]["jit_compile"]
     model.compile(AveragedAdam(learning_rate), jit_compile=jit_compile, steps_per_execution=STEPS_PER_EXECUTION)
+    model.make_train_function()
+    model.jit_compile = False  # a pass over held-out data is too short to pay for its compilation
     model.optimizer.build(model.trainable_variables)
 
 

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from likelihoods import LIKELIHOODS, Likelihood, sum_per_example
-from networks import NETWORKS, Decoder, Encoder, StandardNormalPrior
+from networks import NETWORKS, Decoder, StandardNormalPrior
 
 
 class VAE(keras.Model):
@@ -185,7 +185,7 @@ def build_model(
     p_x = LIKELIHOODS[likelihood]()
     output_shape = (*data_shape[:-1], data_shape[-1] * p_x.params_per_channel)
     built = MODELS[model](
-        Encoder(parts["encoder"](widths, activation), latent_size),
+        parts["encoder"](widths, latent_size, activation),
         Decoder(parts["decoder"](widths, output_shape, activation), output_shape),
         StandardNormalPrior(latent_size),
         p_x,

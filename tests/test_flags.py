@@ -84,7 +84,7 @@ def test_the_defaults_in_help_are_the_defaults():
     for name, value in flags.DEFAULTS.items():
         if value is not None and name != "seed":
             shown = f"{value:g}" if isinstance(value, float) else str(value)
-            assert f"default {shown}" in help_texts[name].replace("2e-3", "0.002"), name
+            assert f"default {shown}" in help_texts[name].replace("1e-3", "0.001"), name
 
 
 def test_help_and_a_wrong_flag_answer_without_tensorflow(tmp_path):
