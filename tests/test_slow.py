@@ -28,12 +28,12 @@ def test_the_default_run_reaches_the_figure_in_the_readme(tmp_path):
 
 
 def test_conditional_samples_look_like_the_class_asked_for(tmp_path):
-    """A classifier of real digits agrees with the label in at least 95 of 100 samples."""
-    train(tmp_path, "--is_cvae", "--num_epochs", "5")
+    """A linear classifier of real digits, right in 9 of 10 real ones itself, agrees with the class asked for as often."""
+    train(tmp_path, "--is_cvae")
     done = run_process("--sample", "--is_cvae", "--num_samples", "100", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     samples = np.load(tmp_path / "outputs/cvae/mnist/samples.npz")
     real = load_dataset("mnist", SHARED_MNIST).train[:10_000]
     classifier = LogisticRegression(max_iter=100).fit(real.images.reshape(10_000, -1) / 255, real.labels.argmax(axis=1))
     agreement = classifier.predict(samples["images"].reshape(1000, -1)) == samples["labels"]
-    assert agreement.mean() > 0.95
+    assert agreement.mean() > 0.87
