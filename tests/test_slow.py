@@ -28,7 +28,7 @@ def test_the_default_run_reaches_the_figure_in_the_readme(tmp_path):
 
 
 def test_conditional_samples_look_like_the_class_asked_for(tmp_path):
-    """A linear classifier of real digits, right in 9 of 10 real ones itself, agrees with the class asked for as often."""
+    """A linear classifier, right in 9 of 10 real digits, agrees with the class asked for about as often."""
     train(tmp_path, "--is_cvae")
     done = run_process("--sample", "--is_cvae", "--num_samples", "100", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
