@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import gzip
+import logging
 import pathlib
 import struct
 import zlib
@@ -156,16 +157,20 @@ def read_idx(path: pathlib.Path, dimensions: int) -> np.ndarray:
 
 def load_tfds(name: str, data_dir: pathlib.Path) -> Dataset:
     """From TensorFlow Datasets: prepared on this machine already, else downloaded."""
+    import requests
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
+    tfds.disable_progress_bar()  # MNIST is 11 MB, and bars of a failed download would stay on the screen
     try:
         builder = tfds.builder(name)
         with impatient_downloads():
             builder.download_and_prepare()
         whole = builder.as_dataset(batch_size=-1, as_supervised=True)
     except (OSError, ValueError, tfds.download.DownloadError, NonMatchingChecksumError) as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        if isinstance(error, requests.ConnectionError | requests.Timeout):
+            reason = "no connection to its server"
         raise OutOfReachError(
             f"{name} is neither in {data_dir} nor to be had from TensorFlow Datasets ({reason}). "
             f"Put its four IDX files (train-images-idx3-ubyte.gz, ...) into {data_dir}, or name their folder with "
@@ -182,12 +187,16 @@ def impatient_downloads(connect_seconds: float = 5, read_seconds: float = 20, re
     from tensorflow_datasets.core.download import downloader
 
     patient_request, patient_retries = requests.Session.request, downloader.MAX_RETRIES
+    urllib3_log = logging.getLogger("urllib3")
+    urllib3_level = urllib3_log.level
+    urllib3_log.setLevel(logging.ERROR)  # the retries are ours to report
     requests.Session.request = functools.partialmethod(patient_request, timeout=(connect_seconds, read_seconds))
     downloader.MAX_RETRIES = retries
     try:
         yield
     finally:
         requests.Session.request, downloader.MAX_RETRIES = patient_request, patient_retries
+        urllib3_log.setLevel(urllib3_level)
 
 
 def load_mnist_sample(name: str, data_dir: pathlib.Path) -> Dataset:
