@@ -67,6 +67,8 @@ def read_header(path: str | os.PathLike) -> dict[str, Any]:
     path = pathlib.Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint at {path}")
+    if not path.name.endswith(".weights.h5"):
+        raise CheckpointError(f"Keras reads weights only from names that end in .weights.h5: rename {path}")
     with reading(path), h5py.File(path, "r") as file:
         stored_digest = file.attrs.get("digest")
         if stored_digest is None or HEADER not in file:

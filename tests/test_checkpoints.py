@@ -82,6 +82,12 @@ def test_a_missing_file_is_named(tmp_path):
         read_header(tmp_path / "none.weights.h5")
 
 
+def test_a_name_that_keras_would_misread_is_refused(saved, tmp_path):
+    renamed = saved[1].rename(tmp_path / "renamed.h5")
+    with pytest.raises(CheckpointError, match=r"end in \.weights\.h5: rename .*renamed\.h5"):
+        read_header(renamed)
+
+
 def test_files_of_others_are_refused(tmp_path, saved):
     foreign = tmp_path / "foreign.weights.h5"
     with h5py.File(foreign, "w") as file:
