@@ -262,7 +262,7 @@ def evaluation_batches(examples: Examples, *, seed: int, binarize: str) -> tf.da
 
 
 def without_autotune(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """There is nothing to tune, and the end of an epoch would wait up to seconds for the tuning thread to wake up."""
+    """There is nothing to tune, and with it on the end of an epoch was seen to hang for seconds (benchmarks/README.md)."""
     options = tf.data.Options()
     options.autotune.enabled = False
     return batches.with_options(options)
