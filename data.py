@@ -262,7 +262,7 @@ def evaluation_batches(examples: Examples, *, seed: int, binarize: str) -> tf.da
 
 
 def without_autotune(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Nothing here needs tuning, and with it the end of an epoch was seen to hang for seconds (benchmarks/README.md)."""
+    """Nothing here needs tuning, and with it an epoch could hang for seconds at its end (benchmarks/README.md)."""
     options = tf.data.Options()
     options.autotune.enabled = False
     return batches.with_options(options)
