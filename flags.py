@@ -11,6 +11,7 @@ DEFAULTS = {
     "model": "vae",
     "dataset": "mnist",
     "data_dir": "data",
+    "image_size": None,
     "num_epochs": 10,
     "batch_size": 128,
     "latent_size": 15,
@@ -72,6 +73,15 @@ def number(kind: type, minimum: float, *, above: bool = False):
     return parse
 
 
+class ImageSize(argparse.Action):
+    """One number is both height and width."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if len(values) > 2:
+            parser.error(f"argument --image_size: takes one number, or height and width, not {len(values)}")
+        setattr(namespace, self.dest, [values[0], values[-1]])
+
+
 def boolean(text: str) -> bool:
     values = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     if text.lower() not in values:
@@ -105,8 +115,13 @@ def build_parser() -> Parser:
     actions.add_argument("--sample", action="store_true", help="draw from a checkpoint: samples.png and samples.npz")
 
     add = parser.add_argument_group("data").add_argument
-    add("--dataset", metavar="NAME", help="mnist or mnist_sample (5,000 digits that need no network); default mnist")
+    add("--dataset", metavar="NAME_OR_PATH",
+        help="mnist, mnist_sample, fashion_mnist, kmnist, cifar10, svhn, chestmnist, octmnist, tissuemnist, "
+        "pneumoniamnist, moons, circles, blobs; or a folder of images, or an .npz; default mnist")  # fmt: skip
     add("--data_dir", metavar="DIR", help="where local dataset files are looked for first; default data")
+    add("--image_size", type=number(int, 1), nargs="+", action=ImageSize, metavar="N",
+        help="bring images to N x N, or to height and width; default as they are")  # fmt: skip
+    add("--offline", action="store_true", help="never use the network")
     add("--binarize", choices=("none", "dynamic", "threshold"), help="default none: grey pixels in [0, 1]")
     add("--validation_size", type=number(int, 0), metavar="N",
         help="hold out the last N training examples, report on those, not the test set; default 0")  # fmt: skip
@@ -114,16 +129,24 @@ def build_parser() -> Parser:
     add = parser.add_argument_group("model").add_argument
     add("--model", choices=MODELS, help="default vae")
     add("--is_cvae", action="store_true", help="short for --model cvae")
-    add("--latent_size", "--latent_dim", type=number(int, 1), metavar="N", help="default 15")
-    add("--network", choices=("mlp", "conv"), help="default mlp")
+    add("--latent_size", "--latent_dim", type=number(int, 1), metavar="N", help="default 15; points 2, colour 64")
+    add("--network", choices=("mlp", "conv"), help="default mlp; colour images conv")
     add("--hidden_dims", type=number(int, 1), nargs="+", metavar="N",
-        help="widths of the encoder, reversed in the decoder; default 400 400 (mlp), 32 64 (conv)")  # fmt: skip
-    add("--activation", choices=("gelu", "leaky_relu", "relu"), help="default gelu")
-    add("--likelihood", choices=("bernoulli", "gaussian"), help="p(x|z); default bernoulli")
+        help="widths of the encoder, reversed in the decoder; "
+        "default 400 400 (mlp), 32 64 (conv); points 128 128 128")  # fmt: skip
+    add("--activation", choices=("gelu", "leaky_relu", "relu"), help="default gelu; points leaky_relu")
+    add("--likelihood", choices=("bernoulli", "gaussian", "sigma", "logistic"),
+        help="p(x|z); default bernoulli, sigma for colour images and points")  # fmt: skip
 
     add = parser.add_argument_group("training").add_argument
-    add("--num_epochs", "--n_epochs", type=number(int, 1), metavar="N", help="total epochs of the run; default 10")
-    add("--batch_size", type=number(int, 1), metavar="N", help="default 128")
+    add(
+        "--num_epochs",
+        "--n_epochs",
+        type=number(int, 1),
+        metavar="N",
+        help="total epochs of the run; default 10; points 50, colour 20",
+    )
+    add("--batch_size", type=number(int, 1), metavar="N", help="default 128; points 256")
     add("--learning_rate", "--lr", type=number(float, 0, above=True), metavar="X", help="default 1e-3")
     add("--beta", type=number(float, 0), metavar="X", help="weight of the rate in the loss; default 1")
     add(
@@ -140,11 +163,11 @@ def build_parser() -> Parser:
         "--num_samples",
         type=number(int, 1),
         metavar="N",
-        help="images to draw, of each class if conditional; default 10",
+        help="images to draw, of each class if conditional; default 10; points 1000",
     )
     add("--labels", type=number(int, 0), nargs="+", metavar="CLASS", help="classes to draw (conditional); default all")
     add("--sample_and_save_frequency", type=number(int, 1), metavar="N",
-        help="epochs between pictures and kept checkpoints; default 5")  # fmt: skip
+        help="epochs between pictures and kept checkpoints; default 5; points 10")  # fmt: skip
     add("--checkpoint_dir", metavar="DIR", help="default model_ckpts")
     add("--output_dir", metavar="DIR", help="default outputs")
 

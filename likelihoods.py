@@ -2,6 +2,9 @@
 
 A likelihood turns the decoder's parameters, (batch, ..., channels * params_per_channel), into a log-probability in
 nats, a mean and a sample. The objective knows nothing else about it.
+
+For images x is scaled to [0, 1], so densities (`gaussian`, `sigma`) are per unit of that scale; `logistic` gives
+probabilities of the 256 levels.
 """
 
 import math
@@ -14,6 +17,7 @@ class Likelihood(keras.layers.Layer):
     """The interface. A layer, so that a likelihood may own weights."""
 
     params_per_channel = 1
+    has_learned_scale = False  # whether the spread of p(x|z) is fitted, so that draws from it look like data
 
     def log_prob(self, x: tf.Tensor, params: tf.Tensor) -> tf.Tensor:
         """log p(x|z) of each example: (batch, ...) -> (batch,), in nats."""
@@ -74,9 +78,92 @@ class Gaussian(Likelihood):
         return params + self.std * tf.random.stateless_normal(tf.shape(params), seed)
 
 
+class Sigma(Likelihood):
+    """Independent Gaussians of one learned scale, the same for all of x (Rybkin et al. 2021).
+
+    The scale takes the place of a hand-made beta: at its optimum it is the root of the mean squared error. It starts
+    small, since at that of the data all codes are useless at first, and training can end there.
+    """
+
+    has_learned_scale = True
+    FIRST_LOG_STD = math.log(0.1)
+    LEAST_LOG_STD = -7.0  # approached softly: data without noise would have an infinite density
+    SPEED = 10.0  # with which log_std follows its weight, to keep up with an error that falls by orders of magnitude
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.weight = self.add_weight(shape=(), initializer="zeros", name="log_std_weight")
+
+    def log_std(self) -> tf.Tensor:
+        """A scalar, near FIRST_LOG_STD before training."""
+        raw = self.FIRST_LOG_STD + self.SPEED * self.weight
+        return self.LEAST_LOG_STD + tf.nn.softplus(raw - self.LEAST_LOG_STD)
+
+    def log_prob(self, x, params):
+        log_std = self.log_std()
+        log_normalizer = log_std + 0.5 * math.log(2 * math.pi)
+        return sum_per_example(-0.5 * tf.square((x - params) * tf.exp(-log_std)) - log_normalizer)
+
+    def mean(self, params):
+        return params
+
+    def params_of_mean(self, mean):
+        return mean
+
+    def sample(self, params, seed):
+        return params + tf.exp(self.log_std()) * tf.random.stateless_normal(tf.shape(params), seed)
+
+
+class DiscretizedLogistic(Likelihood):
+    """Logistic distributions rounded to the 256 levels 0, 1/255, ..., 1, one for each channel of each pixel.
+
+    What lies beyond 0 and 1 counts for the outermost levels (Salimans et al. 2017, eq. 2), so the probabilities of the
+    levels sum to one, and -log_prob / (dimensions * log 2) is the bits/dim of published figures. The parameters are
+    means and log-scales, in this order on the last axis.
+    """
+
+    params_per_channel = 2
+    LEVELS = 256
+    LEAST_LOG_SCALE = -7.0  # a quarter of a level
+    FIRST_SCALE = 0.1
+
+    def location_and_log_scale(self, params):
+        location, log_scale = tf.split(params, 2, axis=-1)
+        return location, tf.maximum(log_scale, self.LEAST_LOG_SCALE)
+
+    def log_prob(self, x, params):
+        """With s the logistic function and a < b the edges of x's level, s(b) - s(a) = s(b) s(-a) (1 - exp(a - b))."""
+        location, log_scale = self.location_and_log_scale(params)
+        half = 0.5 / (self.LEVELS - 1)
+        rate = tf.exp(-log_scale)
+        log_below_upper = tf.math.log_sigmoid((x + half - location) * rate)
+        log_above_lower = tf.math.log_sigmoid((location - x + half) * rate)
+        log_between = tf.math.log(-tf.math.expm1(-2.0 * half * rate))
+        inner = log_below_upper + log_above_lower + log_between
+        log_probs = tf.where(x < half, log_below_upper, tf.where(x > 1.0 - half, log_above_lower, inner))
+        return sum_per_example(log_probs)
+
+    def mean(self, params):
+        """The mean of the logistic clipped to [0, 1]: within half a level of that of the rounded one."""
+        location, log_scale = self.location_and_log_scale(params)
+        scale = tf.exp(log_scale)
+        return scale * (tf.nn.softplus(location / scale) - tf.nn.softplus((location - 1.0) / scale))
+
+    def params_of_mean(self, mean):
+        s = self.FIRST_SCALE
+        location = s * (tf.math.log(tf.math.expm1(mean / s)) - tf.math.log(-tf.math.expm1((mean - 1.0) / s)))
+        return tf.concat([location, tf.fill(tf.shape(mean), math.log(s))], axis=-1)
+
+    def sample(self, params, seed):
+        location, log_scale = self.location_and_log_scale(params)
+        uniform = tf.random.stateless_uniform(tf.shape(location), seed, minval=1e-7)
+        x = location + tf.exp(log_scale) * (tf.math.log(uniform) - tf.math.log1p(-uniform))
+        return tf.round(tf.clip_by_value(x, 0.0, 1.0) * (self.LEVELS - 1)) / (self.LEVELS - 1)
+
+
 def sum_per_example(values: tf.Tensor) -> tf.Tensor:
     """(batch, ...) -> (batch,)"""
     return tf.reduce_sum(values, axis=list(range(1, values.shape.rank)))
 
 
-LIKELIHOODS = {"bernoulli": Bernoulli, "gaussian": Gaussian}
+LIKELIHOODS = {"bernoulli": Bernoulli, "gaussian": Gaussian, "sigma": Sigma, "logistic": DiscretizedLogistic}

@@ -1,86 +1,58 @@
 """What the flags ask for, done: a run is configured, trained, evaluated and drawn."""
 
+import math
 import pathlib
 import shutil
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 import flags
+import pictures
 import results
 import training
-from checkpoints import (
-    CheckpointError,
-    load_weights,
-    read_header,
-    refuse_differences,
-    remove_partial_files,
-    save_model_weights,
-)
-from data import DataError, Dataset, OutOfReachError, evaluation_batches, load_dataset, training_batches
+from batches import evaluation_batches, training_batches
+from checkpoints import CheckpointError, load_weights, remove_partial_files, save_model_weights
+from config import FALLBACK, KEPT, checkpoint_path, resolve_config, run_folders, suit_data
+from data import is_path, load_dataset
+from downloads import OutOfReachError
+from examples import Dataset
+from readers import DataError
 from vae import VAE, build_model
 
 FORESEEABLE = (flags.FlagError, DataError, CheckpointError, training.TrainingError, OSError)
-FALLBACK = "mnist_sample"  # what the run without --dataset uses where MNIST is out of reach
-# What a checkpoint fixes: asking for something else is refused.
-FIXED = ("model", "dataset", "latent_size", "hidden_dims", "network", "activation", "likelihood",
-         "binarize", "validation_size")  # fmt: skip
-# What a run passes on to its continuation unless it is given anew.
-KEPT = (*FIXED, "data_dir", "num_epochs", "batch_size", "learning_rate", "beta", "warmup_epochs", "free_bits",
-        "run_name", "sample_and_save_frequency", "seed")  # fmt: skip
+MOST_CLASSES_DRAWN = 50  # rows of samples.png where --labels names none
 
 
-# Flags and checkpoint -> config
-
-
-def resolve_config(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Defaults, overridden by what the checkpoint stores if one is used, overridden by the flags that were given."""
-    config = {**flags.DEFAULTS, "train": not (given.get("evaluate") or given.get("sample")), "evaluate": False}
-    config |= {"sample": False, "load_weights": False, "checkpoint": None}
-    config |= given
-    config["dataset_given"] = "dataset" in given
-    if not (config["load_weights"] or config["checkpoint"] or not config["train"]):
-        return config, None
-    path = find_checkpoint(config)
-    header = read_header(path)
-    stored = header["config"]
-    refuse_differences(path, stored, {name: given[name] for name in FIXED if name in given})
-    config |= {name: stored[name] for name in KEPT if name not in given}
-    config |= {"checkpoint": str(path), "dataset_given": True}
-    for name in ("batch_size", "beta", "warmup_epochs", "free_bits", "learning_rate", "seed"):
-        if config["train"] and config[name] != stored[name]:
-            print(f"{name}: {config[name]:g} from now on, {stored[name]:g} before")
-    if config["labels"] and config["model"] == "vae":
-        raise CheckpointError(f"--labels needs a conditional model, but {path} holds a vae")
-    return config, header
-
-
-def find_checkpoint(config: dict[str, Any]) -> pathlib.Path:
-    """--checkpoint, else the run's own; a run that fell back to other data is found without naming it."""
-    if config["checkpoint"]:
-        return pathlib.Path(config["checkpoint"])
-    own = checkpoint_path(config)
-    if not config["dataset_given"] and not own.exists():
-        fallback = checkpoint_path({**config, "dataset": FALLBACK})
-        return fallback if fallback.exists() else own
-    return own
-
-
-def run_folders(config: dict[str, Any]) -> tuple[pathlib.Path, pathlib.Path]:
-    """Where a run keeps its checkpoints and its figures and pictures."""
-    run = pathlib.Path(config["model"], config["run_name"] or config["dataset"])
-    return pathlib.Path(config["checkpoint_dir"]) / run, pathlib.Path(config["output_dir"]) / run
-
-
-def checkpoint_path(config: dict[str, Any], epoch: int | None = None) -> pathlib.Path:
-    """The run's newest checkpoint, or the one kept of an epoch."""
-    stem = config["model"] if epoch is None else f"epoch_{epoch:03d}"
-    return run_folders(config)[0] / f"{stem}.weights.h5"
-
-
-# The machine
+def run(given: dict[str, Any]) -> None:
+    """Do what the given flags ask for."""
+    config, header = resolve_config(given)
+    with tf.device(choose_device(config["device"])):
+        dataset = None
+        if (
+            config["train"] or config["evaluate"] or len(header["model"]["data_shape"]) == 1
+        ):  # points are drawn with data
+            dataset = open_dataset(config, header)
+        if header is None:
+            config = suit_data(config, given, dataset)
+        if config["train"] and config["batch_size"] > len(dataset.train):
+            raise flags.FlagError(
+                f"--batch_size {config['batch_size']} is more than the {len(dataset.train)} training examples"
+            )
+        model = make_model(config, dataset, header)
+        class_names = dataset.class_names if dataset else header["dataset"]["class_names"]
+        if config["train"]:
+            header = train(config, model, dataset, header)
+        output_dir = run_folders(config)[1]
+        output_dir.mkdir(parents=True, exist_ok=True)
+        if config["train"] or config["evaluate"]:
+            evaluate(config, model, dataset, header)
+        if config["train"] or config["sample"]:
+            draw_samples(config, model, dataset, class_names)
+        print(f"figures and pictures: {output_dir}")
 
 
 def choose_device(wanted: str) -> str:
@@ -94,30 +66,16 @@ def choose_device(wanted: str) -> str:
     return f"/GPU:{number}"
 
 
-# Actions
+def open_dataset(config: dict[str, Any], header: dict[str, Any] | None) -> Dataset:
+    """The dataset of the run; without --dataset, MNIST or else the sample of it that needs no network.
 
-
-def run(given: dict[str, Any]) -> None:
-    """Do what the given flags ask for."""
-    config, header = resolve_config(given)
-    with tf.device(choose_device(config["device"])):
-        dataset = open_dataset(config, header) if config["train"] or config["evaluate"] else None
-        model = make_model(config, dataset, header)
-        if config["train"]:
-            header = train(config, model, dataset, header)
-        output_dir = run_folders(config)[1]
-        output_dir.mkdir(parents=True, exist_ok=True)
-        if config["train"] or config["evaluate"]:
-            evaluate(config, model, dataset, header)
-        if config["train"] or config["sample"]:
-            draw_samples(config, model)
-        print(f"figures and pictures: {output_dir}")
-
-
-def open_dataset(config: dict[str, Any], header: dict[str, Any] | None):
-    """The dataset of the run; without --dataset, MNIST or else the sample of it that needs no network."""
+    Raises:
+        DataError: if it cannot be had, is not the one of the checkpoint, or does not suit the model.
+    """
     try:
-        dataset = load_dataset(config["dataset"], config["data_dir"])
+        dataset = load_dataset(
+            config["dataset"], config["data_dir"], image_size=config["image_size"], offline=config["offline"]
+        )
     except OutOfReachError as error:
         if config["dataset_given"]:
             raise
@@ -125,26 +83,33 @@ def open_dataset(config: dict[str, Any], header: dict[str, Any] | None):
             f"NOTE: MNIST is out of reach, so this run uses {FALLBACK}, 5,000 digits with figures of its own. {error}"
         )
         config |= {"dataset": FALLBACK, "fallback_from": config["dataset"]}
-        dataset = load_dataset(FALLBACK)
-    order_matters = config["train"] or config["validation_size"]
-    if header and order_matters and dataset.fingerprint() != header["dataset"]["fingerprint"]:
-        raise DataError(
-            f"{dataset.name} from {dataset.source} has other training images, or another order of them, "
-            f"than the checkpoint's from {header['dataset']['source']}"
-        )
+        dataset = load_dataset(FALLBACK, image_size=config["image_size"])
     if config["validation_size"]:
         dataset = dataset.hold_out(config["validation_size"])
+    if header:
+        refuse_other_data(config, dataset, header)
     if config["model"] == "cvae" and not dataset.num_classes:
         raise DataError(f"--model cvae needs labels, and {dataset.name} has none: use --model vae")
-    if config["train"] and config["batch_size"] > len(dataset.train):
-        raise DataError(f"--batch_size {config['batch_size']} is more than the {len(dataset.train)} training examples")
-    size = "x".join(map(str, dataset.data_shape))
-    print(
-        f"{dataset.name} from {dataset.source}: {len(dataset.train):,} training and "
-        f"{len(dataset.test):,} {dataset.split} examples, {size}, {dataset.num_classes} classes, "
-        f"binarize {config['binarize']}"
-    )
+    print(dataset.describe())
+    for note in dataset.notes:
+        print(f"NOTE: {note}")
     return dataset
+
+
+def refuse_other_data(config: dict[str, Any], dataset: Dataset, header: dict[str, Any]) -> None:
+    """Raise a DataError unless a checkpoint can be continued or evaluated with this dataset."""
+    shapes = {"data_shape": list(dataset.data_shape), "num_classes": dataset.num_classes}
+    for name, found in shapes.items():
+        if header["model"][name] != found:
+            raise DataError(
+                f"{dataset.name} from {dataset.source} has {name} {found}, the checkpoint {header['model'][name]}"
+            )
+    split_matters = config["train"] or config["validation_size"] or is_path(config["dataset"])
+    if split_matters and dataset.fingerprint() != header["dataset"]["fingerprint"]:
+        raise DataError(
+            f"{dataset.name} from {dataset.source} has other training examples, or another order of them, "
+            f"than the checkpoint's from {header['dataset']['source']}"
+        )
 
 
 def make_model(config: dict[str, Any], dataset: Dataset, header: dict[str, Any] | None):
@@ -198,7 +163,8 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
     state.setdefault("fallback_from", config.get("fallback_from"))
     state |= {
         "config": {name: config[name] for name in KEPT} | {"data_dir": str(pathlib.Path(config["data_dir"]).resolve())},
-        "dataset": {"name": dataset.name, "source": dataset.source, "fingerprint": dataset.fingerprint()},
+        "dataset": {name: getattr(dataset, name) for name in ("name", "source", "class_names")}
+        | {"fingerprint": dataset.fingerprint()},
         "versions": results.versions(),
     }
 
@@ -268,38 +234,54 @@ def evaluate(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[
         "machine": results.machine(),
         dataset.split: {
             **{name: float(figures[name]) for name in ("elbo", "rate", "distortion")},
+            **bits_per_dim(config, dataset, float(figures["elbo"])),
             "num_examples": len(dataset.test),
         },
     }
     results.write_metrics(output_dir, metrics)
     results.write_history(output_dir, header["history"])
-    results.draw_history(output_dir, header["history"])
-    results.draw_reconstructions(output_dir, model, dataset, config["binarize"], config["seed"])
-    results.draw_interpolation(output_dir, model, dataset, config["binarize"], config["seed"])
-    results.draw_latent_space(output_dir, model, dataset, config["binarize"], config["seed"])
+    pictures.draw_history(output_dir, header["history"])
+    pictures.draw_reconstructions(output_dir, model, dataset, config["binarize"], config["seed"])
+    pictures.draw_interpolation(output_dir, model, dataset, config["binarize"], config["seed"])
+    pictures.draw_latent_space(output_dir, model, dataset, config["binarize"], config["seed"])
     figures = "  ".join(f"{name} {figures[name]:.2f}" for name in ("elbo", "rate", "distortion"))
+    for name, value in bits_per_dim(config, dataset, metrics[dataset.split]["elbo"]).items():
+        figures += f"  {name} {value:.3f}"
     print(f"{dataset.split} figures of {len(dataset.test):,} examples, in nats per example: {figures}")
 
 
-def draw_samples(config: dict[str, Any], model: VAE, prefix: str = "") -> None:
+def bits_per_dim(config: dict[str, Any], dataset: Dataset, elbo: float) -> dict[str, float]:
+    """-elbo in bits per pixel and channel, or nothing where p(x|z) is a density, or pixels are grey for a Bernoulli."""
+    if config["likelihood"] == "logistic" or (config["likelihood"] == "bernoulli" and config["binarize"] != "none"):
+        return {"bits_per_dim": -elbo / (math.prod(dataset.data_shape) * math.log(2))}
+    return {}
+
+
+def draw_samples(
+    config: dict[str, Any], model: VAE, dataset: Dataset | None, class_names: Sequence[str], prefix: str = ""
+) -> None:
     """samples.png (and samples.npz for --sample), and the manifold where there are two latents."""
     output_dir = run_folders(config)[1]
-    classes = (config["labels"] or range(model.arguments["num_classes"])) if model.is_conditional else None
-    results.draw_samples(
+    classes = None
+    if model.is_conditional:
+        classes = config["labels"] or range(min(len(class_names), MOST_CLASSES_DRAWN))
+    pictures.draw_samples(
         output_dir,
         model,
         num=config["num_samples"],
         classes=classes,
+        class_names=class_names,
         seed=config["seed"],
+        dataset=dataset,
         prefix=prefix,
         save_arrays=config["sample"] and not prefix,
     )
     if config["latent_size"] == 2 and not prefix:
-        results.draw_manifold(output_dir, model)
+        pictures.draw_manifold(output_dir, model, class_names, dataset)
 
 
 def draw_epoch(config: dict[str, Any], model: VAE, dataset: Dataset, prefix: str) -> None:
     """The pictures that show how training goes on."""
-    draw_samples(config, model, prefix)
+    draw_samples(config, model, dataset, dataset.class_names, prefix)
     output_dir = run_folders(config)[1]
-    results.draw_reconstructions(output_dir, model, dataset, config["binarize"], config["seed"], prefix)
+    pictures.draw_reconstructions(output_dir, model, dataset, config["binarize"], config["seed"], prefix)

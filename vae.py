@@ -131,10 +131,12 @@ class VAE(keras.Model):
         mean, _ = self.encode(x, labels)
         return self.decode(mean, labels)
 
-    def sample(self, num: int, labels: tf.Tensor | None = None, seed: int = 0) -> tf.Tensor:
-        """`num` draws z ~ p(z), each shown as the mean of p(x|z); the same seed gives the same draws."""
-        z = self.prior.sample(num, tf.constant([seed, 0]), self.condition(labels))
-        return self.decode(z, labels)
+    def sample(self, num: int, labels: tf.Tensor | None = None, seed: int = 0, *, show_mean: bool = True) -> tf.Tensor:
+        """`num` draws z ~ p(z), each shown as the mean of p(x|z) or as a draw from it; the same for the same seed."""
+        condition = self.condition(labels)
+        z = self.prior.sample(num, tf.constant([seed, 0]), condition)
+        params = self.decoder(z, condition)
+        return self.likelihood.mean(params) if show_mean else self.likelihood.sample(params, tf.constant([seed, 1]))
 
 
 class CVAE(VAE):
@@ -173,7 +175,7 @@ def build_model(
 
     Args:
         model, network, likelihood: names in MODELS, NETWORKS and LIKELIHOODS.
-        data_shape: (height, width, channels) of an image.
+        data_shape: (height, width, channels) of an image, or (2,) for points.
         num_classes: width of the one-hot labels.
         objective: beta, warmup_steps, free_bits; see VAE.
 

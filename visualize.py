@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 DPI = 100
 GAP = 2  # pixels between the images of a grid
+MOST_IN_LEGEND = 30
 PICTURE_WIDTH = 1000  # pixels; grids are enlarged by whole factors to about this
 
 
@@ -52,6 +53,7 @@ def save_latent_space(
     path: str | os.PathLike,
     codes: np.ndarray,
     classes: np.ndarray | None,
+    class_names: Sequence[str],
     *,
     title: str,
     axis_labels: tuple[str, str],
@@ -59,23 +61,100 @@ def save_latent_space(
     """A scatter plot of codes (n, 2), coloured by class number where there are classes."""
     figure = Figure(figsize=(7.5, 6.5), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    if classes is None:
-        axes.scatter(codes[:, 0], codes[:, 1], s=5, alpha=0.5, linewidths=0)
-    else:
-        present = np.unique(classes)
-        palette = colormaps["tab10" if present.size <= 10 else "turbo"]
-        for position, number in enumerate(present):
-            colour = palette(position if present.size <= 10 else position / (present.size - 1))
-            chosen = codes[classes == number]
-            axes.scatter(chosen[:, 0], chosen[:, 1], s=5, alpha=0.6, linewidths=0, color=colour, label=str(number))
-        legend = axes.legend(title="class", markerscale=3, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-        for handle in legend.legend_handles:
-            handle.set_alpha(1)
+    scatter(axes, codes, classes, class_names)
+    add_legend(axes)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xlabel(axis_labels[0])
     axes.set_ylabel(axis_labels[1])
     axes.set_title(title, fontsize=11)
     save(figure, path)
+
+
+def save_points(
+    path: str | os.PathLike,
+    panels: Mapping[str, tuple[np.ndarray, np.ndarray | None]],
+    class_names: Sequence[str],
+    *,
+    title: str,
+) -> None:
+    """Scatter plots side by side, on the same axes: title -> points (n, 2) and their class numbers or None."""
+    figure, all_axes = point_panels(len(panels))
+    for axes, (name, (points, classes)) in zip(all_axes, panels.items(), strict=True):
+        scatter(axes, points, classes, class_names)
+        axes.set_title(name, fontsize=11)
+    add_legend(all_axes[-1], all_axes[0])
+    figure.suptitle(title, fontsize=12)
+    save(figure, path)
+
+
+def save_links(
+    path: str | os.PathLike,
+    points: np.ndarray,
+    reconstructions: np.ndarray,
+    classes: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    title: str,
+) -> None:
+    """Points (n, 2) by class, each linked with its reconstruction, a black dot."""
+    figure, (axes,) = point_panels(1)
+    scatter(axes, points, classes, class_names)
+    axes.plot(*np.stack([points, reconstructions]).transpose(2, 0, 1), color="0.6", linewidth=0.7, zorder=0)
+    axes.scatter(*reconstructions.T, s=5, color="black", linewidths=0, label="reconstruction")
+    add_legend(axes)
+    axes.set_title(title, fontsize=11)
+    save(figure, path)
+
+
+def save_curves(path: str | os.PathLike, panels: Mapping[str, tuple[np.ndarray, Sequence[np.ndarray]]]) -> None:
+    """Curves, each (steps, 2), over a pale scatter plot: title -> points (n, 2) and curves."""
+    figure, all_axes = point_panels(len(panels))
+    for axes, (name, (points, curves)) in zip(all_axes, panels.items(), strict=True):
+        axes.scatter(*points.T, s=4, color="0.8", linewidths=0)
+        for curve in curves:
+            axes.plot(*curve.T, linewidth=0.8, marker=".", markersize=3)
+        axes.set_title(name, fontsize=9, wrap=True)
+    save(figure, path)
+
+
+def point_panels(num: int) -> tuple[Figure, Sequence]:
+    """A figure with axes for points, in rows of up to four, all with the same scales."""
+    columns = min(num, 4)
+    rows = math.ceil(num / columns)
+    figure = Figure(figsize=(5 * columns + 1, 5 * rows), dpi=DPI, layout="constrained")
+    all_axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
+    for axes in all_axes[num:]:
+        axes.remove()
+    for axes in all_axes[:num]:
+        axes.set_aspect("equal")
+    return figure, all_axes[:num]
+
+
+def scatter(axes, points: np.ndarray, classes: np.ndarray | None, class_names: Sequence[str]) -> None:
+    """Points (n, 2), coloured and labelled by class number where there are classes."""
+    size = np.clip(6000 / len(points), 5, 20)
+    if classes is None:
+        axes.scatter(*points.T, s=size, alpha=0.5, linewidths=0, color="0.25")
+        return
+    present = np.unique(classes)
+    palette = colormaps["tab10" if present.max() < 10 else "turbo"]
+    for number in present:
+        colour = palette(int(number) if present.max() < 10 else number / present.max())
+        axes.scatter(
+            *points[classes == number].T, s=size, alpha=0.6, linewidths=0, color=colour, label=class_names[number]
+        )
+
+
+def add_legend(axes, of=None) -> None:
+    """At the right of the axes, what stands for what in them (or in `of`), unless it is nothing or too much."""
+    handles, labels = (of or axes).get_legend_handles_labels()
+    if not 0 < len(labels) <= MOST_IN_LEGEND:
+        return
+    legend = axes.legend(
+        handles, labels, title="class", markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False
+    )
+    for handle in legend.legend_handles:
+        handle.set_alpha(1)
 
 
 def save_history(path: str | os.PathLike, history: Sequence[Mapping[str, float]], *, title: str) -> None:

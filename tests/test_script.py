@@ -313,7 +313,7 @@ def test_each_setting_changes_training(script, trained_run, flags, changes):
 def test_without_a_dataset_named_the_run_falls_back_and_says_so(script, tmp_path, monkeypatch, capsys):
     import data
 
-    def unreachable(name, data_dir):
+    def unreachable(name, data_dir, offline):
         raise data.OutOfReachError(f"{name} is nowhere")
 
     monkeypatch.setitem(data.DATASETS, "mnist", unreachable)

@@ -1,0 +1,96 @@
+"""Flags, a checkpoint and the data -> the values that a run goes by, and the names of its files."""
+
+import pathlib
+from typing import Any
+
+import flags
+from checkpoints import CheckpointError, read_header, refuse_differences
+from data import is_path, resolve_name, short_name
+from examples import Dataset
+
+FALLBACK = "mnist_sample"  # what the run without --dataset uses where MNIST is out of reach
+# What a checkpoint fixes: asking for something else is refused.
+FIXED = ("model", "dataset", "image_size", "latent_size", "hidden_dims", "network", "activation", "likelihood",
+         "binarize", "validation_size")  # fmt: skip
+# What a run passes on to its continuation unless it is given anew.
+KEPT = (*FIXED, "data_dir", "num_epochs", "batch_size", "learning_rate", "beta", "warmup_epochs", "free_bits",
+        "run_name", "num_samples", "sample_and_save_frequency", "seed")  # fmt: skip
+
+
+def resolve_config(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Defaults, overridden by what the checkpoint stores if one is used, overridden by the flags that were given.
+
+    Returns the config, and the header of the checkpoint or None. Without a checkpoint `suit_data` has to follow.
+    """
+    given = {**given}
+    if "dataset" in given:
+        given["dataset"] = resolve_name(given["dataset"])
+    config = {**flags.DEFAULTS, "train": not (given.get("evaluate") or given.get("sample")), "evaluate": False}
+    config |= {"sample": False, "load_weights": False, "checkpoint": None, "offline": False}
+    config |= given
+    config["dataset_given"] = "dataset" in given
+    if not (config["load_weights"] or config["checkpoint"] or not config["train"]):
+        return config, None
+    path = find_checkpoint(config)
+    header = read_header(path)
+    stored = header["config"]
+    asked = {name: given[name] for name in FIXED if name in given}
+    if "dataset" in asked and is_path(asked["dataset"]) and is_path(stored["dataset"]):
+        del asked["dataset"]  # the same data may lie elsewhere now; their fingerprint is compared
+    refuse_differences(path, stored, asked)
+    config |= {name: stored[name] for name in KEPT if name in stored and name not in given}
+    config |= {"checkpoint": str(path), "dataset_given": True}
+    for name in ("batch_size", "beta", "warmup_epochs", "free_bits", "learning_rate", "seed"):
+        if config["train"] and config[name] != stored[name]:
+            print(f"{name}: {config[name]:g} from now on, {stored[name]:g} before")
+    if config["labels"] and config["model"] == "vae":
+        raise CheckpointError(f"--labels needs a conditional model, but {path} holds a vae")
+    return config, header
+
+
+def suit_data(config: dict[str, Any], given: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """The config of a new run with what suits the data wherever nothing was asked for.
+
+    Raises:
+        FlagError: for a likelihood, network or binarization that makes no sense for them.
+    """
+    defaults = {**dataset.defaults}
+    if config["binarize"] != "none":
+        defaults["likelihood"] = "bernoulli"
+    suited = config | {name: value for name, value in defaults.items() if name not in given}
+    if "batch_size" not in given:
+        suited["batch_size"] = min(suited["batch_size"], len(dataset.train))
+    likelihood, binarize = suited["likelihood"], suited["binarize"]
+    if dataset.is_points:
+        if binarize != "none":
+            raise flags.FlagError(f"--binarize {binarize} is for images, and {dataset.name} are points")
+        if likelihood in ("bernoulli", "logistic"):
+            raise flags.FlagError(f"--likelihood {likelihood} is for pixels: points need sigma or gaussian")
+        if suited["network"] == "conv":
+            raise flags.FlagError("--network conv is for images: points need mlp")
+    elif binarize != "none" and likelihood in ("sigma", "logistic"):
+        raise flags.FlagError(f"--likelihood {likelihood} is for grey levels: binary pixels need bernoulli")
+    return suited
+
+
+def find_checkpoint(config: dict[str, Any]) -> pathlib.Path:
+    """--checkpoint, else the run's own; a run that fell back to other data is found without naming it."""
+    if config["checkpoint"]:
+        return pathlib.Path(config["checkpoint"])
+    own = checkpoint_path(config)
+    if not config["dataset_given"] and not own.exists():
+        fallback = checkpoint_path({**config, "dataset": FALLBACK})
+        return fallback if fallback.exists() else own
+    return own
+
+
+def run_folders(config: dict[str, Any]) -> tuple[pathlib.Path, pathlib.Path]:
+    """Where a run keeps its checkpoints and its figures and pictures."""
+    run = pathlib.Path(config["model"], config["run_name"] or short_name(config["dataset"]))
+    return pathlib.Path(config["checkpoint_dir"]) / run, pathlib.Path(config["output_dir"]) / run
+
+
+def checkpoint_path(config: dict[str, Any], epoch: int | None = None) -> pathlib.Path:
+    """The run's newest checkpoint, or the one kept of an epoch."""
+    stem = config["model"] if epoch is None else f"epoch_{epoch:03d}"
+    return run_folders(config)[0] / f"{stem}.weights.h5"
