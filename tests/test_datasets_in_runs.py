@@ -147,7 +147,7 @@ def test_bits_per_dim_are_given_where_pixels_have_probabilities(script, idx_fold
         assert ("bits_per_dim" in test) == (name in ("logistic", "binary"))
         if "bits_per_dim" in test:
             assert test["bits_per_dim"] == pytest.approx(-test["elbo"] / (144 * np.log(2)), rel=1e-5)
-                assert 0 < test["bits_per_dim"] < 9
+            assert 0 < test["bits_per_dim"] < 9
 
 
 def test_offline_without_a_dataset_falls_back(script, tmp_path, capsys, monkeypatch):
