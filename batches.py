@@ -37,7 +37,7 @@ def training_batches(
             return prepare(tf.gather(x, rows), tf.gather(labels, rows), step_seed, binarize)
 
         steps = np.arange(epoch * num_steps, (epoch + 1) * num_steps)
-        return without_autotune(tf.data.Dataset.from_tensor_slices((steps, rows)).map(batch).prefetch(8))
+        return untuned(tf.data.Dataset.from_tensor_slices((steps, rows)).map(batch).prefetch(8))
 
     return epoch_batches
 
@@ -51,7 +51,7 @@ def evaluation_batches(examples: Examples, *, seed: int, binarize: str) -> tf.da
         return prepare(x[rows], labels[rows], stream(seed, TEST_STREAM, number), binarize)
 
     num_batches = math.ceil(len(examples) / TEST_BATCH_SIZE)
-    return without_autotune(tf.data.Dataset.range(num_batches).map(batch).prefetch(2))
+    return untuned(tf.data.Dataset.range(num_batches).map(batch).prefetch(2))
 
 
 def as_tensor(array: np.ndarray) -> tf.Tensor:
@@ -62,10 +62,12 @@ def as_tensor(array: np.ndarray) -> tf.Tensor:
         return tf.constant(array)
 
 
-def without_autotune(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Nothing here needs tuning, and with it an epoch could hang for seconds at its end (benchmarks/README.md)."""
+def untuned(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Without tf.data's tuning and rewriting: with the one an epoch could hang for seconds at its end, with the other
+    the examples were copied at its start (benchmarks/README.md)."""
     options = tf.data.Options()
     options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
     return batches.with_options(options)
 
 

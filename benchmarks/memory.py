@@ -13,7 +13,7 @@ import tempfile
 import numpy as np
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-SIZES = (50_000, 300_000, 600_000)
+SIZES = (150_000, 300_000, 600_000, 1_200_000)
 
 
 def train_and_report(dataset: str) -> None:
