@@ -218,25 +218,28 @@ def read_cifar10(folder: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray
     files = {"train": [folder / f"data_batch_{i}.bin" for i in range(1, 6)], "test": [folder / "test_batch.bin"]}
     if not files["test"][0].is_file():
         return None
-    splits = {}
-    for split, paths in files.items():
-        batches = []
-        for path in paths:
-            with reading(path, "a CIFAR-10 batch"):
-                batch = np.fromfile(path, np.uint8)
-            if batch.size % 3073 or not batch.size:
-                raise DataError(f"{path} should hold records of 3,073 bytes, but holds {batch.size:,} bytes")
-            batches.append(batch.reshape(-1, 3073))
-        labels = np.concatenate([batch[:, 0] for batch in batches])
-        if labels.max() > 9:
-            raise DataError(f"{folder}: the {split} batches of CIFAR-10 have labels beyond 9")
-        images = aligned_empty((len(labels), 32, 32, 3))
-        start = 0
-        for batch in batches:
-            images[start : start + len(batch)] = batch[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-            start += len(batch)
-        splits[split] = images, labels
-    return splits
+    return {split: read_cifar10_batches(paths) for split, paths in files.items()}
+
+
+def read_cifar10_batches(paths: Sequence[pathlib.Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Files of records: a byte for the class, then the red, green and blue values of 32 x 32 pixels."""
+    with reading(paths[0].parent, "CIFAR-10"):
+        sizes = [path.stat().st_size for path in paths]
+    for path, size in zip(paths, sizes, strict=True):
+        if size % 3073 or not size:
+            raise DataError(f"{path} should hold records of 3,073 bytes, but holds {size:,} bytes")
+    num = sum(sizes) // 3073
+    images, labels = aligned_empty((num, 32, 32, 3)), np.empty(num, np.uint8)
+    start = 0
+    for path in paths:
+        records = np.fromfile(path, np.uint8).reshape(-1, 3073)
+        rows = slice(start, start + len(records))
+        images[rows] = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        labels[rows] = records[:, 0]
+        start += len(records)
+        if records[:, 0].max() > 9:
+            raise DataError(f"{path} has classes beyond 9")
+    return images, labels
 
 
 def read_svhn(folder: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]] | None:
