@@ -5,9 +5,11 @@ A download is verified by its hash, appears under its name only when it is whole
 
 import contextlib
 import functools
+import io
 import logging
 import pathlib
 import sys
+import tempfile
 
 import numpy as np
 
@@ -74,7 +76,10 @@ def read_tfds(name: str, *, offline: bool = False) -> tuple[dict[str, tuple[np.n
     """
     import tensorflow_datasets as tfds
 
-    tfds.disable_progress_bar()  # the bars of a failed download would stay on the screen
+    for chatty in ("absl", "urllib3"):  # for good, since threads of a failed download go on for a while
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
     builder = tfds.builder(name)
     if not builder.is_prepared():
         if offline:
@@ -82,9 +87,15 @@ def read_tfds(name: str, *, offline: bool = False) -> tuple[dict[str, tuple[np.n
                 f"{name} was not prepared by TensorFlow Datasets, and --offline forbids to download it"
             )
         print(f"downloading {builder.info.full_name} to {builder.data_path}", flush=True)
+        folder = builder.data_path.parent.parent
+        folder.mkdir(parents=True, exist_ok=True)
         try:
-            with impatient_downloads():
-                builder.download_and_prepare()
+            with (
+                impatient_downloads(),
+                contextlib.redirect_stdout(io.StringIO()),  # it would repeat the line above with unknown sizes
+                tempfile.TemporaryDirectory(dir=folder, prefix="downloads_", ignore_cleanup_errors=True) as raw_files,
+            ):
+                builder.download_and_prepare(download_dir=raw_files)
         except Exception as error:  # of the network, of its checksums, of its disk: it has a type for each
             raise OutOfReachError(
                 f"{name} is not to be had from TensorFlow Datasets ({network_reason(error)})"
@@ -110,13 +121,9 @@ def impatient_downloads(
     from tensorflow_datasets.core.download import downloader
 
     patient_request, patient_retries = requests.Session.request, downloader.MAX_RETRIES
-    urllib3_log = logging.getLogger("urllib3")
-    urllib3_level = urllib3_log.level
-    urllib3_log.setLevel(logging.ERROR)  # the retries are ours to report
     requests.Session.request = functools.partialmethod(patient_request, timeout=(connect_seconds, read_seconds))
     downloader.MAX_RETRIES = retries
     try:
         yield
     finally:
         requests.Session.request, downloader.MAX_RETRIES = patient_request, patient_retries
-        urllib3_log.setLevel(urllib3_level)

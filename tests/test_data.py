@@ -316,13 +316,13 @@ def test_tensorflow_datasets_is_the_source_where_there_are_no_files(monkeypatch,
             splits={split: SimpleNamespace(num_examples=len(labels)) for split, (_, labels) in parts.items()},
             features={"image": SimpleNamespace(shape=(12, 12, 1))},
         )
-        data_path = tmp_path
+        data_path = tmp_path / "mnist" / "3.0.1"
         prepared = False
 
         def is_prepared(self):
             return self.prepared
 
-        def download_and_prepare(self):
+        def download_and_prepare(self, download_dir):
             self.prepared = True
 
         def as_dataset(self, split, as_supervised, batch_size):
@@ -335,7 +335,7 @@ def test_tensorflow_datasets_is_the_source_where_there_are_no_files(monkeypatch,
     assert np.array_equal(dataset.train.x[..., 0], parts["train"][0])
     assert np.array_equal(dataset.test.labels.argmax(axis=1), parts["test"][1])
     assert dataset.source == "TensorFlow Datasets mnist/3.0.1"
-    assert f"downloading mnist/3.0.1 to {tmp_path}" in capsys.readouterr().out
+    assert f"downloading mnist/3.0.1 to {tmp_path}/mnist/3.0.1" in capsys.readouterr().out
 
 
 def test_a_server_that_does_not_answer_is_given_up(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from conftest import SHARED_MNIST
 from matplotlib.image import imread
 from PIL import Image
+from test_script import assert_same_tensors
 
 from checkpoints import read_header
 
@@ -99,6 +100,15 @@ def test_a_folder_of_colour_images_of_odd_size(script, tmp_path, colour_folder, 
     assert images.shape == (3 if model == "vae" else 6, 9, 7, 3)
     assert images.min() >= 0
     assert images.max() <= 1
+
+
+def test_own_images_resume_bit_for_bit(script, colour_folder):
+    """1 + 1 epochs against 2, with the learned scale of `sigma` among the weights."""
+    flags = ["--dataset", colour_folder, "--hidden_dims", 4]
+    assert script(*flags, "--run_name", "split", "--num_epochs", 1) == 0
+    assert script(*flags, "--run_name", "split", "--num_epochs", 2, "--load_weights") == 0
+    assert script(*flags, "--run_name", "whole", "--num_epochs", 2) == 0
+    assert_same_tensors(*(f"model_ckpts/vae/{name}/vae.weights.h5" for name in ("split", "whole")))
 
 
 def test_a_moved_folder_is_taken_and_a_changed_one_is_not(script, tmp_path, colour_folder, capsys):

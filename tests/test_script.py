@@ -359,7 +359,16 @@ def test_an_interrupted_run_says_how_to_continue(tmp_path, idx_folder, signal_nu
         "16",
     ]
     command = [sys.executable, str(REPOSITORY / "assignment.py"), *flags]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored where the tests run in the background
+    )
     deadline = time.monotonic() + 120
     while not (tmp_path / CHECKPOINT).exists() and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -1,6 +1,10 @@
 """The promises that take minutes to check: `python -m pytest -m slow`."""
 
+import functools
+import http.server
 import json
+import threading
+import zlib
 
 import numpy as np
 import pytest
@@ -34,6 +38,30 @@ def test_conditional_samples_look_like_the_class_asked_for(tmp_path):
     assert done.returncode == 0, done.stderr
     samples = np.load(tmp_path / "outputs/cvae/mnist/samples.npz")
     real = load_dataset("mnist", SHARED_MNIST).train[:10_000]
-    classifier = LogisticRegression(max_iter=100).fit(real.images.reshape(10_000, -1) / 255, real.labels.argmax(axis=1))
+    classifier = LogisticRegression(max_iter=100).fit(real.x.reshape(10_000, -1) / 255, real.labels.argmax(axis=1))
     agreement = classifier.predict(samples["images"].reshape(1000, -1)) == samples["labels"]
     assert agreement.mean() > 0.87
+
+
+def test_mnist_is_downloaded_and_prepared_by_tensorflow_datasets(tmp_path, monkeypatch):
+    """The whole way, from a server on this machine: images and labels arrive, and nothing but them is kept."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.image_classification import mnist
+
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=SHARED_MNIST)
+    monkeypatch.setattr(handler.func, "log_message", lambda *_: None)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(mnist.MNIST, "URL", f"http://127.0.0.1:{server.server_address[1]}/")
+        builder = functools.partial(tfds.builder, data_dir=tmp_path)
+        monkeypatch.setattr(tfds, "builder", builder)
+        downloaded = load_dataset("mnist", tmp_path / "no_local_files")
+        server.shutdown()
+    assert [path.name for path in tmp_path.iterdir()] == ["mnist"], "the raw files are gone"
+    local, prepared = load_dataset("mnist", SHARED_MNIST), load_dataset("mnist", tmp_path, offline=True)
+    for split in ("train", "test"):
+        parts = [getattr(dataset, split) for dataset in (downloaded, local, prepared)]
+        for part in parts:
+            assert np.array_equal(part.labels.sum(axis=0), parts[1].labels.sum(axis=0))
+        images = [sorted(zlib.crc32(image) for image in part.x) for part in parts]
+        assert images[0] == images[1] == images[2]
