@@ -54,7 +54,7 @@ def suit_data(config: dict[str, Any], given: dict[str, Any], dataset: Dataset) -
     Raises:
         FlagError: for a likelihood, network or binarization that makes no sense for them.
     """
-    defaults = {**dataset.defaults}
+    defaults = {**dataset.defaults(given.get("batch_size"))}
     if config["binarize"] != "none":
         defaults["likelihood"] = "bernoulli"
     suited = config | {name: value for name, value in defaults.items() if name not in given}

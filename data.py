@@ -23,7 +23,8 @@ def resolve_name(dataset: str) -> str:
     Raises:
         DataError: if it is neither.
     """
-    name = ALIASES.get(dataset, dataset)
+    name = str(dataset).lower()
+    name = ALIASES.get(name, name)
     if name in DATASETS:
         return name
     path = pathlib.Path(dataset).expanduser()
@@ -31,8 +32,8 @@ def resolve_name(dataset: str) -> str:
         return str(path.resolve())
     if len(path.parts) > 1 or path.suffix:
         raise DataError(f"there is no file or folder {dataset}")
-    close = difflib.get_close_matches(dataset, [*DATASETS, *ALIASES], n=1)
-    meant = f": did you mean {close[0]}?" if close else ""
+    close = difflib.get_close_matches(name, [*DATASETS, *ALIASES], n=1)
+    meant = f": did you mean {close[0]}?" if close else "."
     raise DataError(f"unknown dataset '{dataset}'{meant} There are {', '.join(DATASETS)}, or the path of your own data")
 
 
@@ -96,7 +97,7 @@ def load_local_or_tfds(
     except OutOfReachError as error:
         raise OutOfReachError(
             f"{name} is not in {data_dir}, and {error}. Put {files} into {data_dir}, or name their folder with "
-            f"--data_dir, or connect to the network, or use --dataset mnist_sample"
+            f"--data_dir, or connect to the network{', or use --dataset mnist_sample' if name == 'mnist' else ''}"
         ) from None
     return make_dataset(name, source, splits, class_names)
 
@@ -119,8 +120,9 @@ PUBLISHED_SHA256 = {
 
 def load_medmnist(name: str, data_dir: pathlib.Path, offline: bool, *, md5: str, class_names: Sequence[str]) -> Dataset:
     """<name>.npz in `data_dir`, else from MedMNIST's record (Yang et al. 2023). Its validation images stay unused."""
-    path = data_dir / f"{name}.npz"
-    if not path.is_file():
+    files = [folder / f"{name}.npz" for folder in (data_dir / name, data_dir)]
+    path = next((path for path in files if path.is_file()), None)
+    if path is None:
         url = f"https://zenodo.org/records/10519652/files/{name}.npz?download=1"
         try:
             path = downloads.fetch(url, md5, downloads.cache_folder(), f"{name}.npz", offline=offline)

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from readers import DataError, aligned_empty, times
 
+DARK = 64  # a folder without a brighter pixel was probably not meant so
 LARGEST_SIDE = 512  # pixels; larger images are most likely photographs that should be brought to a smaller size
 
 
@@ -35,7 +36,7 @@ def read_image_folder(folder: pathlib.Path, image_size: tuple[int, int] | None =
             grey ones among coloured ones.
     """
     classes = [entry for entry in visible(folder) if entry.is_dir()]
-    files = [(path, None) for path in image_files(folder, recursive=not classes)]
+    files = [(path, None) for path in image_files(folder, recursive=False)]
     if classes and files:
         raise DataError(f"{folder} has images both beside and in its sub-folders, such as {files[0][0]}")
     for number, subfolder in enumerate(classes):
@@ -90,7 +91,8 @@ def read_images(
         if image.shape[2] != images.shape[3]:
             words = {1: "grey", 3: "in colour"}
             raise DataError(
-                f"{folder} mixes channels: {first} is {words[images.shape[3]]}, {path} is {words[image.shape[2]]}"
+                f"{folder} mixes channels: {first} is {words[images.shape[3]]}, {path} is {words[image.shape[2]]}: "
+                f"convert them all to one kind"
             )
         if image.shape != images.shape[1:]:
             raise DataError(
@@ -101,12 +103,17 @@ def read_images(
         kept.append(row)
     if images is None:
         raise DataError(f"{folder} holds no image that can be read; the first is {unreadable[0]}")
-    notes = ()
+    images, notes = images[: len(kept)], []
     if unreadable:
-        notes = (f"skipped {len(unreadable)} of {len(paths):,} images, which cannot be read: {unreadable[0]}",)
-        if len(unreadable) > 1:
-            notes = (f"{notes[0]} and others",)
-    return images[: len(kept)], kept, notes
+        others = " and others" if len(unreadable) > 1 else ""
+        notes.append(
+            f"skipped {len(unreadable)} of {len(paths):,} images, which cannot be read: {unreadable[0]}{others}"
+        )
+    if images.max() < DARK:
+        notes.append(
+            f"no pixel of {folder} is brighter than {images.max()} of 255: have its files 16 bits but use fewer?"
+        )
+    return images, kept, tuple(notes)
 
 
 def read_image(path: pathlib.Path, image_size: tuple[int, int] | None) -> np.ndarray:

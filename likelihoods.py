@@ -17,7 +17,7 @@ class Likelihood(keras.layers.Layer):
     """The interface. A layer, so that a likelihood may own weights."""
 
     params_per_channel = 1
-    has_learned_scale = False  # whether the spread of p(x|z) is fitted, so that draws from it look like data
+    has_learned_scale = False  # one for all of x, so that a draw from p(x|z) looks like data and not like noise
 
     def log_prob(self, x: tf.Tensor, params: tf.Tensor) -> tf.Tensor:
         """log p(x|z) of each example: (batch, ...) -> (batch,), in nats."""
@@ -82,7 +82,7 @@ class Sigma(Likelihood):
     """Independent Gaussians of one learned scale, the same for all of x (Rybkin et al. 2021).
 
     The scale takes the place of a hand-made beta: at its optimum it is the root of the mean squared error. It starts
-    small, since at that of the data all codes are useless at first, and training can end there.
+    small: at a scale as large as the spread of the data, codes hardly help at first, and the posterior collapses.
     """
 
     has_learned_scale = True
@@ -124,21 +124,22 @@ class DiscretizedLogistic(Likelihood):
 
     params_per_channel = 2
     LEVELS = 256
-    LEAST_LOG_SCALE = -7.0  # a quarter of a level
+    LOG_SCALES = (-7.0, 7.0)  # from a quarter of a level to where all levels are alike
     FIRST_SCALE = 0.1
 
     def location_and_log_scale(self, params):
         location, log_scale = tf.split(params, 2, axis=-1)
-        return location, tf.maximum(log_scale, self.LEAST_LOG_SCALE)
+        return location, tf.clip_by_value(log_scale, *self.LOG_SCALES)
 
     def log_prob(self, x, params):
-        """With s the logistic function and a < b the edges of x's level, s(b) - s(a) = s(b) s(-a) (1 - exp(a - b))."""
+        """With s the logistic function and a < b the standardized edges of x's level,
+        s(b) - s(a) = s(b) s(-a) (1 - exp(a - b))."""
         location, log_scale = self.location_and_log_scale(params)
         half = 0.5 / (self.LEVELS - 1)
-        rate = tf.exp(-log_scale)
-        log_below_upper = tf.math.log_sigmoid((x + half - location) * rate)
-        log_above_lower = tf.math.log_sigmoid((location - x + half) * rate)
-        log_between = tf.math.log(-tf.math.expm1(-2.0 * half * rate))
+        inverse_scale = tf.exp(-log_scale)
+        log_below_upper = tf.math.log_sigmoid((x + half - location) * inverse_scale)
+        log_above_lower = tf.math.log_sigmoid((location - x + half) * inverse_scale)
+        log_between = tf.math.log(-tf.math.expm1(-2.0 * half * inverse_scale))
         inner = log_below_upper + log_above_lower + log_between
         log_probs = tf.where(x < half, log_below_upper, tf.where(x > 1.0 - half, log_above_lower, inner))
         return sum_per_example(log_probs)

@@ -9,6 +9,7 @@ from image_folders import read_image_folder, resized
 from readers import DataError, class_labels, read_npz, uint8_images
 
 TEST_SHARE = 10  # one example in so many is held out as test data
+VALIDATION_NAMES = {"val", "valid", "validation"}  # folders that are no classes beside one called train
 
 
 def load_own(name: str, path: pathlib.Path, image_size: tuple[int, int] | None = None) -> Dataset:
@@ -36,12 +37,16 @@ def load_own(name: str, path: pathlib.Path, image_size: tuple[int, int] | None =
 
 def load_folder(name: str, path: pathlib.Path, image_size: tuple[int, int] | None) -> Dataset:
     parts = {split: path / split for split in ("train", "test")}
+    others = {entry.name for entry in path.iterdir() if entry.is_dir()} - parts.keys()
+    if parts["train"].is_dir() and not parts["test"].is_dir() and others <= VALIDATION_NAMES:
+        raise DataError(f"{path} has a folder train, but none called test: add it, or name {parts['train']} instead")
     if all(part.is_dir() for part in parts.values()):
         read = {split: read_image_folder(part, image_size) for split, part in parts.items()}
         if read["train"].class_names != read["test"].class_names:
             raise DataError(f"{parts['train']} and {parts['test']} do not have the same classes")
         splits = {split: shuffled(part.images, part.labels) for split, part in read.items()}
         notes = read["train"].notes + read["test"].notes
+        notes += tuple(f"the folder {path / other} is not used" for other in sorted(others))
         names = read["train"].class_names
     else:
         part = read_image_folder(path, image_size)
@@ -104,7 +109,7 @@ def read_splits(path: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray | 
     splits = {}
     for split in ("train", "test"):
         if f"{split}_images" not in arrays:
-            raise DataError(f"{path} has no array called '{split}_images'")
+            raise DataError(f"{path} has neither an array 'images' nor one called '{split}_images'")
         splits[split] = checked_arrays(path, arrays, f"{split}_images", f"{split}_labels")
     return splits
 

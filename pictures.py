@@ -110,7 +110,8 @@ def draw_interpolation(folder: pathlib.Path, model: VAE, dataset: Dataset, binar
     images = np.concatenate([x[:pairs, None], decoded, x[pairs:, None]], axis=1)
     title = f"Interpolation in {STEPS} steps between two held-out examples"
     if dataset.is_points:
-        visualize.save_curves(folder / "interpolation.png", {title: (dataset.test.x, images)})
+        colours = {f"C{pair}": images[pair : pair + 1] for pair in range(pairs)}
+        visualize.save_curves(folder / "interpolation.png", {title: (dataset.test.x, colours)})
     else:
         visualize.save_image_grid(folder / "interpolation.png", images, title=f"{title} (first and last column)")
 
@@ -166,8 +167,8 @@ def draw_manifold(folder: pathlib.Path, model: VAE, class_names: Sequence[str], 
     if len(model.arguments["data_shape"]) == 1:
         panels = {}
         for number, net in enumerate(manifolds):
-            name = f"{title}, class {class_names[number]}" if model.is_conditional else title
-            panels[name] = (dataset.test.x, [*net, *net.swapaxes(0, 1)])
+            name = f"Manifold of class {class_names[number]}" if model.is_conditional else title
+            panels[name] = (dataset.test.x, {"C0": net, "C1": net.swapaxes(0, 1)})
         visualize.save_curves(path, panels)
         return
     height, width, channels = manifolds[0].shape[2:]
@@ -177,7 +178,7 @@ def draw_manifold(folder: pathlib.Path, model: VAE, class_names: Sequence[str], 
     grid = np.full((rows * columns, *tiles[0].shape), np.nan, np.float32)
     grid[:num_classes] = tiles
     if model.is_conditional:
-        title = f"Manifold in equal steps of probability, classes {class_names[0]} to {class_names[num_classes - 1]}"
+        title = f"Manifolds, row by row: {', '.join(class_names[:num_classes])}"
     visualize.save_image_grid(path, grid.reshape(rows, columns, *tiles[0].shape), title=title)
 
 

@@ -31,11 +31,9 @@ def run(given: dict[str, Any]) -> None:
     """Do what the given flags ask for."""
     config, header = resolve_config(given)
     with tf.device(choose_device(config["device"])):
-        dataset = None
-        if (
-            config["train"] or config["evaluate"] or len(header["model"]["data_shape"]) == 1
-        ):  # points are drawn with data
-            dataset = open_dataset(config, header)
+        is_reporting = config["train"] or config["evaluate"]
+        needs_data = is_reporting or len(header["model"]["data_shape"]) == 1  # points are drawn beside the data
+        dataset = open_dataset(config, header) if needs_data else None
         if header is None:
             config = suit_data(config, given, dataset)
         if config["train"] and config["batch_size"] > len(dataset.train):
@@ -48,7 +46,7 @@ def run(given: dict[str, Any]) -> None:
             header = train(config, model, dataset, header)
         output_dir = run_folders(config)[1]
         output_dir.mkdir(parents=True, exist_ok=True)
-        if config["train"] or config["evaluate"]:
+        if is_reporting:
             evaluate(config, model, dataset, header)
         if config["train"] or config["sample"]:
             draw_samples(config, model, dataset, class_names)
@@ -158,7 +156,12 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
     for folder in (checkpoint_dir, output_dir):
         folder.mkdir(parents=True, exist_ok=True)
     remove_partial_files(checkpoint_dir)
-    print(f"{config['model']} with {model.count_params():,} parameters; checkpoints: {checkpoint_dir}")
+    widths = " ".join(map(str, model.arguments["hidden_dims"]))
+    print(
+        f"{config['model']} with {model.count_params():,} parameters: {config['network']} {widths}, likelihood "
+        f"{config['likelihood']}, binarize {config['binarize']}, {config['latent_size']} latents; batches of "
+        f"{config['batch_size']}, {config['num_epochs']} epochs; checkpoints: {checkpoint_dir}"
+    )
     state = header or {"history": [], "train_seconds": 0.0, "train_images": 0}
     state.setdefault("fallback_from", config.get("fallback_from"))
     state |= {
@@ -223,7 +226,7 @@ def evaluate(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[
         "dataset": dataset.name,
         "dataset_source": dataset.source,
         "fallback_from": header["fallback_from"],
-        "run_name": config["run_name"] or config["dataset"],
+        "run_name": output_dir.name,
         "epochs": header["epoch"],
         **{name: config[name] for name in ("seed", "latent_size", "likelihood", "binarize", "network", "beta")},
         "parameters": model.count_params(),
@@ -239,8 +242,9 @@ def evaluate(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[
         },
     }
     results.write_metrics(output_dir, metrics)
-    results.write_history(output_dir, header["history"])
-    pictures.draw_history(output_dir, header["history"])
+    if config["train"]:  # an older checkpoint's history is not that of the run
+        results.write_history(output_dir, header["history"])
+        pictures.draw_history(output_dir, header["history"])
     pictures.draw_reconstructions(output_dir, model, dataset, config["binarize"], config["seed"])
     pictures.draw_interpolation(output_dir, model, dataset, config["binarize"], config["seed"])
     pictures.draw_latent_space(output_dir, model, dataset, config["binarize"], config["seed"])

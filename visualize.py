@@ -106,13 +106,13 @@ def save_links(
     save(figure, path)
 
 
-def save_curves(path: str | os.PathLike, panels: Mapping[str, tuple[np.ndarray, Sequence[np.ndarray]]]) -> None:
-    """Curves, each (steps, 2), over a pale scatter plot: title -> points (n, 2) and curves."""
+def save_curves(path: str | os.PathLike, panels: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]]) -> None:
+    """Curves over a pale scatter plot: title -> points (n, 2) and the curves, (m, steps, 2), of each colour."""
     figure, all_axes = point_panels(len(panels))
     for axes, (name, (points, curves)) in zip(all_axes, panels.items(), strict=True):
         axes.scatter(*points.T, s=4, color="0.8", linewidths=0)
-        for curve in curves:
-            axes.plot(*curve.T, linewidth=0.8, marker=".", markersize=3)
+        for colour, bundle in curves.items():
+            axes.plot(*bundle.transpose(2, 1, 0), color=colour, linewidth=0.8, marker=".", markersize=3)
         axes.set_title(name, fontsize=9, wrap=True)
     save(figure, path)
 

@@ -139,6 +139,7 @@ def test_a_path_names_its_run_after_its_last_part(tmp_path, monkeypatch):
     (tmp_path / "faces.npz").touch()
     (tmp_path / "v1.0").mkdir()
     assert resolve_name("faces.npz") == str(tmp_path / "faces.npz")
+    assert resolve_name("FashionMNIST") == "fashion_mnist"
     assert [short_name(resolve_name(path)) for path in ("faces.npz", "v1.0/", "mnist")] == ["faces", "v1.0", "mnist"]
 
 
@@ -191,15 +192,24 @@ def test_folders_called_train_and_test_are_the_split(tmp_path):
     dataset = load_dataset(tmp_path / "set")
     assert (len(dataset.train), len(dataset.test)) == (40, 8)
     assert len(set(dataset.train.labels[-8:].argmax(axis=1))) == 2
+    (tmp_path / "set" / "val").mkdir()
+    assert load_dataset(tmp_path / "set").notes == (
+        f"no pixel of {tmp_path}/set/train is brighter than 19 of 255: have its files 16 bits but use fewer?",
+        f"no pixel of {tmp_path}/set/test is brighter than 3 of 255: have its files 16 bits but use fewer?",
+        f"the folder {tmp_path}/set/val is not used",
+    )
     (tmp_path / "set" / "test" / "b").rename(tmp_path / "set" / "test" / "c")
     with pytest.raises(DataError, match="do not have the same classes"):
+        load_dataset(tmp_path / "set")
+    (tmp_path / "set" / "test").rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="has a folder train, but none called test"):
         load_dataset(tmp_path / "set")
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"pictures": np.zeros((3, 2, 2))}, "has no array called 'train_images'"),
+        ({"pictures": np.zeros((3, 2, 2))}, "neither an array 'images' nor one called 'train_images'"),
         ({"images": np.zeros((1, 2, 2))}, "holds 1 image: that is too few"),
         ({"images": np.zeros((3, 2, 2)), "labels": np.zeros(4)}, "'labels' has 4 labels for 3 images"),
         ({"images": np.full((3, 2, 2), np.nan)}, "'images' has NaN in image 0"),
@@ -208,6 +218,19 @@ def test_folders_called_train_and_test_are_the_split(tmp_path):
         (
             {"train_images": np.zeros((3, 2, 2)), "test_images": np.zeros((3, 2, 3))},
             "training images of 2x2x1 and test images of 2x3x1",
+        ),
+        (
+            {"train_images": np.zeros((3, 2, 2)), "test_images": np.zeros((3, 2, 2)), "test_labels": np.zeros(3)},
+            "labels for only one of its training and test examples",
+        ),
+        (
+            {
+                "train_images": np.zeros((3, 2, 2)),
+                "train_labels": np.eye(3),
+                "test_images": np.zeros((3, 2, 2)),
+                "test_labels": np.arange(3),
+            },
+            "training labels of another kind or number",
         ),
     ],
 )
@@ -238,8 +261,8 @@ def test_photographs_are_told_from_drawings():
     faces = load_dataset(SHARED_DATA / "frey_faces" / "frey_faces.npz")
     assert faces.data_shape == (28, 20, 1)
     assert not faces.is_near_binary()
-    assert faces.defaults["likelihood"] == "sigma"
-    assert "likelihood" not in load_dataset("mnist_sample").defaults
+    assert faces.defaults()["likelihood"] == "sigma"
+    assert "likelihood" not in load_dataset("mnist_sample").defaults()
 
 
 # What a dataset says of itself
@@ -251,11 +274,13 @@ def dataset_of(num, shape=(8, 8, 1), value=0):
 
 
 def test_few_images_get_small_batches_and_more_epochs():
-    assert "batch_size" not in dataset_of(20_000).defaults
-    few = dataset_of(1600).defaults
-    assert (few["batch_size"], few["num_epochs"]) == (32, 40)
-    assert dataset_of(10).defaults["batch_size"] == 10
-    assert dataset_of(50, (8, 8, 3)).defaults["network"] == "conv"
+    assert "batch_size" not in dataset_of(20_000).defaults()
+    few = dataset_of(1600).defaults()
+    assert (few["batch_size"], few["num_epochs"]) == (32, 30)
+    assert dataset_of(10).defaults()["batch_size"] == 10
+    assert dataset_of(10).defaults()["num_epochs"] == 100
+    assert dataset_of(6400).defaults(batch_size=128)["num_epochs"] == 30
+    assert dataset_of(50, (8, 8, 3)).defaults()["network"] == "conv"
 
 
 def test_multi_hot_labels_have_one_number_each():
