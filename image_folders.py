@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import sys
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,7 +61,7 @@ def image_files(folder: pathlib.Path, recursive: bool) -> list[pathlib.Path]:
     endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     found = []
     for entry in visible(folder):
-        if entry.is_dir() and recursive:
+        if entry.is_dir() and recursive and not entry.is_symlink():  # links can lead in circles
             found += image_files(entry, recursive)
         elif entry.is_file() and entry.suffix.lower() in endings:
             found.append(entry)
@@ -118,7 +119,8 @@ def read_images(
 
 def read_image(path: pathlib.Path, image_size: tuple[int, int] | None) -> np.ndarray:
     """One image as (height, width, channels) uint8: upright, on white where it is transparent, grey or RGB."""
-    with Image.open(path) as file:
+    with warnings.catch_warnings(), Image.open(path) as file:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a size beyond that is an error
         is_grey = file.mode in ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
         image = ImageOps.exif_transpose(file)
     if image.mode.startswith("I"):

@@ -36,17 +36,17 @@ def load_own(name: str, path: pathlib.Path, image_size: tuple[int, int] | None =
 
 
 def load_folder(name: str, path: pathlib.Path, image_size: tuple[int, int] | None) -> Dataset:
-    parts = {split: path / split for split in ("train", "test")}
-    others = {entry.name for entry in path.iterdir() if entry.is_dir()} - parts.keys()
-    if parts["train"].is_dir() and not parts["test"].is_dir() and others <= VALIDATION_NAMES:
+    folders = {entry.name.lower(): entry for entry in path.iterdir() if entry.is_dir()}
+    parts = {split: folders.pop(split) for split in ("train", "test") if split in folders}
+    if list(parts) == ["train"] and folders.keys() <= VALIDATION_NAMES:
         raise DataError(f"{path} has a folder train, but none called test: add it, or name {parts['train']} instead")
-    if all(part.is_dir() for part in parts.values()):
+    if len(parts) == 2:
         read = {split: read_image_folder(part, image_size) for split, part in parts.items()}
         if read["train"].class_names != read["test"].class_names:
             raise DataError(f"{parts['train']} and {parts['test']} do not have the same classes")
         splits = {split: shuffled(part.images, part.labels) for split, part in read.items()}
         notes = read["train"].notes + read["test"].notes
-        notes += tuple(f"the folder {path / other} is not used" for other in sorted(others))
+        notes += tuple(f"the folder {folder} is not used" for folder in folders.values())
         names = read["train"].class_names
     else:
         part = read_image_folder(path, image_size)

@@ -194,7 +194,7 @@ def draw_latent_space(folder: pathlib.Path, model: VAE, dataset: Dataset, binari
         centred = codes - codes.mean(axis=0)
         variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))  # ascending
         codes = centred @ directions[:, [-1, -2]]
-        share = 100 * variances[[-1, -2]] / variances.sum()
+        share = 100 * variances[[-1, -2]] / max(variances.sum(), 1e-12)
         axis_labels = tuple(f"principal component {i + 1} ({share[i]:.0f}% of variance)" for i in (0, 1))
         title += f", {directions.shape[0]} latents"
     numbers, names = class_numbers(examples.labels, dataset.class_names) if dataset.num_classes else (None, ())

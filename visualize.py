@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -37,14 +38,14 @@ def save_image_grid(
     figure = Figure(figsize=size, dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(mosaic.squeeze(-1) if channels == 1 else mosaic, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_title(title, fontsize=11, wrap=False)
+    axes.set_title(plain(title), fontsize=11, wrap=False)
     axes.set_frame_on(False)
     axes.set_xticks([])
     axes.set_yticks([])
     if row_labels:
         labelled = [(row, label) for row, label in enumerate(row_labels) if label]
         centres = [row * (height + GAP) + height / 2 for row, _ in labelled]
-        axes.set_yticks(centres, [label for _, label in labelled], fontsize=11)
+        axes.set_yticks(centres, [plain(label) for _, label in labelled], fontsize=11)
         axes.tick_params(length=0)
     save(figure, path)
 
@@ -81,9 +82,9 @@ def save_points(
     figure, all_axes = point_panels(len(panels))
     for axes, (name, (points, classes)) in zip(all_axes, panels.items(), strict=True):
         scatter(axes, points, classes, class_names)
-        axes.set_title(name, fontsize=11)
+        axes.set_title(plain(name), fontsize=11)
     add_legend(all_axes[-1], all_axes[0])
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(plain(title), fontsize=12)
     save(figure, path)
 
 
@@ -113,7 +114,7 @@ def save_curves(path: str | os.PathLike, panels: Mapping[str, tuple[np.ndarray, 
         axes.scatter(*points.T, s=4, color="0.8", linewidths=0)
         for colour, bundle in curves.items():
             axes.plot(*bundle.transpose(2, 1, 0), color=colour, linewidth=0.8, marker=".", markersize=3)
-        axes.set_title(name, fontsize=9, wrap=True)
+        axes.set_title(plain(name), fontsize=9, wrap=True)
     save(figure, path)
 
 
@@ -141,7 +142,12 @@ def scatter(axes, points: np.ndarray, classes: np.ndarray | None, class_names: S
     for number in present:
         colour = palette(int(number) if present.max() < 10 else number / present.max())
         axes.scatter(
-            *points[classes == number].T, s=size, alpha=0.6, linewidths=0, color=colour, label=class_names[number]
+            *points[classes == number].T,
+            s=size,
+            alpha=0.6,
+            linewidths=0,
+            color=colour,
+            label=plain(class_names[number]),
         )
 
 
@@ -179,5 +185,13 @@ def save_history(path: str | os.PathLike, history: Sequence[Mapping[str, float]]
     save(figure, path)
 
 
+def plain(text: str) -> str:
+    """A text that matplotlib shows as it is: neither as a formula nor, beginning with _, not at all."""
+    escaped = text.replace("$", r"\$")
+    return f" {escaped}" if text.startswith("_") else escaped
+
+
 def save(figure: Figure, path: str | os.PathLike) -> None:
-    figure.savefig(path, bbox_inches="tight", pad_inches=0.08)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # class names in any script: a box stands for the letter
+        figure.savefig(path, bbox_inches="tight", pad_inches=0.08)

@@ -201,7 +201,10 @@ def test_folders_called_train_and_test_are_the_split(tmp_path):
     (tmp_path / "set" / "test" / "b").rename(tmp_path / "set" / "test" / "c")
     with pytest.raises(DataError, match="do not have the same classes"):
         load_dataset(tmp_path / "set")
-    (tmp_path / "set" / "test").rename(tmp_path / "elsewhere")
+    (tmp_path / "set" / "test" / "c").rename(tmp_path / "set" / "test" / "b")
+    (tmp_path / "set" / "test").rename(tmp_path / "set" / "Test")
+    assert len(load_dataset(tmp_path / "set").test) == 8
+    (tmp_path / "set" / "Test").rename(tmp_path / "elsewhere")
     with pytest.raises(DataError, match="has a folder train, but none called test"):
         load_dataset(tmp_path / "set")
 

@@ -144,6 +144,15 @@ def test_an_unreadable_image_is_named_and_the_run_goes_on(script, colour_folder,
     assert "3.png" in out
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_two_images_and_class_names_that_mean_something_to_matplotlib(script, tmp_path):
+    for name in ("_$\\frac$", "price $5"):
+        (tmp_path / "odd" / name).mkdir(parents=True)
+        Image.new("L", (4, 4), 200).save(tmp_path / "odd" / name / "a.png")
+    assert script("--dataset", tmp_path / "odd", "--is_cvae", "--num_epochs", 1, "--hidden_dims", 4) == 0
+    assert (tmp_path / "outputs/cvae/odd/samples.png").exists()
+
+
 def test_bits_per_dim_are_given_where_pixels_have_probabilities(script, idx_folder):
     flags = ["--dataset", "mnist", "--data_dir", idx_folder, "--num_epochs", 1, "--hidden_dims", 16]
     for name, more in (

@@ -130,6 +130,11 @@ def test_a_bad_folder_is_named_with_what_is_wrong(class_folder, change, message)
     assert "\n" not in str(error.value)
 
 
+def test_links_that_lead_in_circles_are_not_followed(class_folder):
+    (class_folder / "cats" / "again").symlink_to(class_folder / "cats")
+    assert len(read_image_folder(class_folder).images) == 6
+
+
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="holds no images"):
         read_image_folder(tmp_path)
