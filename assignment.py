@@ -15,6 +15,8 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0, 1 for a failure told in one line, 130 after Ctrl-C, 143 after SIGTERM."""
     given = flags.parse_flags(argv)
     signal.signal(signal.SIGTERM, raise_terminated)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # file names may hold what the screen cannot show
     try:
         import_tensorflow()
         import runs
@@ -22,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             runs.run(given)
         except runs.FORESEEABLE as error:
-            print(f"assignment.py: error: {error}", file=sys.stderr)
+            print(f"assignment.py: error: {str(error).splitlines()[0]}", file=sys.stderr)
             return 1
     except Terminated:
         return 143

@@ -27,8 +27,8 @@ def resolve_name(dataset: str) -> str:
     name = ALIASES.get(name, name)
     if name in DATASETS:
         return name
-    path = pathlib.Path(dataset).expanduser()
-    if path.exists():
+    path = pathlib.Path(dataset)
+    if str(dataset) and path.exists():
         return str(path.resolve())
     if len(path.parts) > 1 or path.suffix:
         raise DataError(f"there is no file or folder {dataset}")
@@ -44,7 +44,7 @@ def is_path(dataset: str) -> bool:
 
 def short_name(dataset: str) -> str:
     """A resolved name as it names a run: that of the file or folder, for a path."""
-    return pathlib.Path(dataset).name.removesuffix(".npz") or "data"
+    return pathlib.Path(dataset).name.removesuffix(".npz").strip(".") or "data"
 
 
 def load_dataset(

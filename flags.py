@@ -56,8 +56,8 @@ class Parser(argparse.ArgumentParser):
         return namespace
 
 
-def number(kind: type, minimum: float, *, above: bool = False):
-    """An argparse type: a finite number of at least (or above) `minimum`."""
+def number(kind: type, minimum: float, *, above: bool = False, maximum: float = 2**31 - 1):
+    """An argparse type: a finite number of at least (or above) `minimum`, and if whole of at most `maximum`."""
     words = f"a {'whole ' if kind is int else ''}number {'above' if above else 'of at least'} {minimum:g}"
 
     def parse(text: str) -> int | float:
@@ -66,8 +66,10 @@ def number(kind: type, minimum: float, *, above: bool = False):
         except ValueError:
             raise argparse.ArgumentTypeError(f"must be {words}, not '{text}'") from None
         fits = value > minimum if above else value >= minimum
-        if not (math.isfinite(value) and fits and (kind is float or value < 2**31)):
+        if not (math.isfinite(value) and fits):
             raise argparse.ArgumentTypeError(f"must be {words}, not '{text}'")
+        if kind is int and value > maximum:
+            raise argparse.ArgumentTypeError(f"must be at most {maximum}, not '{text}'")
         return value
 
     return parse
@@ -97,7 +99,8 @@ def device(text: str) -> str:
 
 
 def name(text: str) -> str:
-    if not text or text != text.strip() or any(part in text for part in ("/", "\\", "\0")) or text.startswith("."):
+    is_odd = not text or text != text.strip() or any(part in text for part in ("/", "\\", "\0"))
+    if is_odd or text.startswith(".") or text.endswith(".previous"):
         raise argparse.ArgumentTypeError(f"must be a plain folder name, not '{text}'")
     return text
 
@@ -119,7 +122,7 @@ def build_parser() -> Parser:
         help="mnist, mnist_sample, fashion_mnist, kmnist, cifar10, svhn, chestmnist, octmnist, tissuemnist, "
         "pneumoniamnist, moons, circles, blobs; or a folder of images, or an .npz; default mnist")  # fmt: skip
     add("--data_dir", metavar="DIR", help="where local dataset files are looked for first; default data")
-    add("--image_size", type=number(int, 1), nargs="+", action=ImageSize, metavar="N",
+    add("--image_size", type=number(int, 1, maximum=2048), nargs="+", action=ImageSize, metavar="N",
         help="bring images to N x N, or to height and width; default as they are")  # fmt: skip
     add("--offline", action="store_true", help="never use the network")
     add("--binarize", choices=("none", "dynamic", "threshold"), help="default none: grey pixels in [0, 1]")
@@ -129,9 +132,15 @@ def build_parser() -> Parser:
     add = parser.add_argument_group("model").add_argument
     add("--model", choices=MODELS, help="default vae")
     add("--is_cvae", action="store_true", help="short for --model cvae")
-    add("--latent_size", "--latent_dim", type=number(int, 1), metavar="N", help="default 15; points 2, colour 64")
+    add(
+        "--latent_size",
+        "--latent_dim",
+        type=number(int, 1, maximum=65536),
+        metavar="N",
+        help="default 15; points 2, colour 64",
+    )
     add("--network", choices=("mlp", "conv"), help="default mlp; colour images conv")
-    add("--hidden_dims", type=number(int, 1), nargs="+", metavar="N",
+    add("--hidden_dims", type=number(int, 1, maximum=65536), nargs="+", metavar="N",
         help="widths of the encoder, reversed in the decoder; "
         "default 400 400 (mlp), 32 64 (conv); points 128 128 128")  # fmt: skip
     add("--activation", choices=("gelu", "leaky_relu", "relu"), help="default gelu; points leaky_relu")
@@ -161,7 +170,7 @@ def build_parser() -> Parser:
     add("--run_name", type=name, metavar="NAME", help="names the run's folders; default the dataset's name")
     add(
         "--num_samples",
-        type=number(int, 1),
+        type=number(int, 1, maximum=100_000),
         metavar="N",
         help="images to draw, of each class if conditional; default 10; points 1000",
     )

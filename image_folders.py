@@ -36,7 +36,8 @@ def read_image_folder(folder: pathlib.Path, image_size: tuple[int, int] | None =
         DataError: for a folder or a class without images, for images of different sizes (without `image_size`), and for
             grey ones among coloured ones.
     """
-    classes = [entry for entry in visible(folder) if entry.is_dir()]
+    here = folder.resolve()
+    classes = [entry for entry in visible(folder) if entry.is_dir() and not here.is_relative_to(entry.resolve())]
     files = [(path, None) for path in image_files(folder, recursive=False)]
     if classes and files:
         raise DataError(f"{folder} has images both beside and in its sub-folders, such as {files[0][0]}")
@@ -49,6 +50,9 @@ def read_image_folder(folder: pathlib.Path, image_size: tuple[int, int] | None =
         raise DataError(f"{folder} holds no images")
     images, kept, notes = read_images(folder, [path for path, _ in files], image_size)
     labels = np.array([files[row][1] for row in kept]) if classes else None
+    lost = set(range(len(classes))) - {files[row][1] for row in kept}
+    if lost:
+        raise DataError(f"{classes[min(lost)]} holds no image that can be read, and should be a class of {folder}")
     return ImageFolder(images, labels, tuple(subfolder.name for subfolder in classes), notes)
 
 
@@ -84,11 +88,10 @@ def read_images(
             continue
         if images is None:
             first = path
-            images = aligned_empty((len(paths), *image.shape))
+            size = times(image.shape[:2])
             if max(image.shape[:2]) > LARGEST_SIDE and image_size is None:
-                raise DataError(
-                    f"{path} has {times(image.shape[:2])} pixels: say with --image_size what to bring it to"
-                )
+                raise DataError(f"{path} has {size} pixels: say with --image_size what to bring it to")
+            images = aligned_empty((len(paths), *image.shape))
         if image.shape[2] != images.shape[3]:
             words = {1: "grey", 3: "in colour"}
             raise DataError(

@@ -23,16 +23,19 @@ def load_own(name: str, path: pathlib.Path, image_size: tuple[int, int] | None =
     """
     if path.is_dir():
         return load_folder(name, path, image_size)
-    if path.suffix != ".npz":
+    if path.suffix != ".npz" or not path.is_file():
         raise DataError(f"{path} is neither a folder of images nor an .npz file")
-    arrays = read_npz(path, ["images", "labels"])
+    arrays, names = read_npz(path, ["images", "labels"]), ()
     if "images" in arrays:
-        splits = split_off_test(path, *checked_arrays(path, arrays, "images", "labels"))
+        images, labels = checked_arrays(path, arrays, "images", "labels")
+        splits = split_off_test(path, images, labels)
+        if labels is not None and labels.ndim == 1:
+            names = tuple(map(str, range(labels.max() + 1)))
     else:
         splits = {split: shuffled(*part) for split, part in read_splits(path).items()}
     if image_size:
         splits = {split: (resized(images, image_size), labels) for split, (images, labels) in splits.items()}
-    return make_dataset(name, str(path), splits)
+    return make_dataset(name, str(path), splits, names)
 
 
 def load_folder(name: str, path: pathlib.Path, image_size: tuple[int, int] | None) -> Dataset:
@@ -67,8 +70,13 @@ def split_off_test(
     if len(images) < 2:
         raise DataError(f"{path} holds {len(images)} image: that is too few to hold any out for testing")
     order = np.random.default_rng(seed).permutation(len(images))
-    by_class = order if labels is None or labels.ndim > 1 else order[np.argsort(labels[order], kind="stable")]
-    is_test = np.isin(order, by_class[::TEST_SHARE])
+    if labels is None or labels.ndim > 1:
+        candidates = order
+    else:  # an only example of a class is trained on
+        by_class = order[np.argsort(labels[order], kind="stable")]
+        candidates = by_class[np.bincount(labels)[labels[by_class]] > 1]
+        candidates = candidates if candidates.size else order
+    is_test = np.isin(order, candidates[::TEST_SHARE])
     order = np.concatenate([order[~is_test], order[is_test]])
     permute_rows(images, order)
     labels = None if labels is None else labels[order]

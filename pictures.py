@@ -16,7 +16,7 @@ from vae import VAE
 RECONSTRUCTIONS = 10  # columns of reconstructions.png
 LINKED_POINTS = 300  # points in reconstructions.png
 PAIRS, STEPS = 8, 12  # rows and steps of interpolation.png
-MANIFOLD_SIZE = 20
+MANIFOLD_SIZE, MANIFOLD_PIXELS = 20, 5000  # codes a side of manifold.png, fewer if it would have more pixels a side
 MOST_MANIFOLDS = 16  # panels of manifold.png for a conditional model
 MOST_CODES = 10_000  # points in latent_space.png
 
@@ -153,18 +153,21 @@ def draw_manifold(folder: pathlib.Path, model: VAE, class_names: Sequence[str], 
 
     A conditional model has one manifold for each class. For points it is the net that the grid becomes, over the data.
     """
-    n = MANIFOLD_SIZE
+    num_classes = min(len(class_names), MOST_MANIFOLDS) if model.is_conditional else 1
+    columns = math.ceil(math.sqrt(num_classes))
+    is_points = len(model.arguments["data_shape"]) == 1
+    side = 1 if is_points else max(model.arguments["data_shape"][:2])
+    n = min(MANIFOLD_SIZE, max(2, MANIFOLD_PIXELS // (columns * side)))
     normal = statistics.NormalDist()
     values = [normal.inv_cdf((i + 0.5) / n) for i in range(n)]
     codes = np.array([[across, -down] for down in values for across in values], np.float32)
-    num_classes = min(len(class_names), MOST_MANIFOLDS) if model.is_conditional else 1
     manifolds = []
     for number in range(num_classes):
         labels = tf.one_hot(np.full(n * n, number), len(class_names)) if model.is_conditional else None
         x = model.decode(codes, labels).numpy()
         manifolds.append(x.reshape(n, n, *x.shape[1:]))
     path, title = folder / "manifold.png", "Manifold: the plane of the two latents, in equal steps of probability"
-    if len(model.arguments["data_shape"]) == 1:
+    if is_points:
         panels = {}
         for number, net in enumerate(manifolds):
             name = f"Manifold of class {class_names[number]}" if model.is_conditional else title
@@ -173,7 +176,6 @@ def draw_manifold(folder: pathlib.Path, model: VAE, class_names: Sequence[str], 
         return
     height, width, channels = manifolds[0].shape[2:]
     tiles = [net.transpose(0, 2, 1, 3, 4).reshape(n * height, n * width, channels) for net in manifolds]
-    columns = math.ceil(math.sqrt(num_classes))
     rows = math.ceil(num_classes / columns)
     grid = np.full((rows * columns, *tiles[0].shape), np.nan, np.float32)
     grid[:num_classes] = tiles

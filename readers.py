@@ -205,7 +205,11 @@ def class_labels(path: pathlib.Path, name: str, array: np.ndarray, num_images: i
     if not np.all((array >= 0) & (array <= highest) & (array == np.rint(array))):
         raise DataError(
             f"{path}: '{name}' must hold "
-            + ("whole class numbers from 0" if array.ndim == 1 else "zeros and ones in its rows of several labels")
+            + (
+                f"whole class numbers from 0 to {highest}"
+                if array.ndim == 1
+                else "zeros and ones in its rows of several labels"
+            )
         )
     return array.astype(np.int64 if array.ndim == 1 else np.uint8)
 
@@ -216,7 +220,7 @@ def class_labels(path: pathlib.Path, name: str, array: np.ndarray, num_images: i
 def read_cifar10(folder: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]] | None:
     """Images and labels of "train" and "test" from the binary version (data_batch_1.bin, ...), if it is there."""
     files = {"train": [folder / f"data_batch_{i}.bin" for i in range(1, 6)], "test": [folder / "test_batch.bin"]}
-    if not files["test"][0].is_file():
+    if not any(path.is_file() for path in [*files["train"], *files["test"]]):
         return None
     return {split: read_cifar10_batches(paths) for split, paths in files.items()}
 
@@ -254,6 +258,8 @@ def read_svhn(folder: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]] 
         with reading(path, "SVHN's MATLAB file"):
             content = loadmat(path, variable_names=["X", "y"])
             stored, labels = content["X"], content["y"].reshape(-1)
+            if stored.dtype != np.uint8 or stored.shape[:-1] != (32, 32, 3) or labels.dtype.kind not in "uif":
+                raise ValueError(f"X is {stored.dtype} of shape {stored.shape}, y {labels.dtype}")
         images = aligned_empty((stored.shape[-1], *stored.shape[:-1]))
         images[:] = stored.transpose(3, 0, 1, 2)
         splits[split] = images, class_labels(path, "y", labels % 10, len(images))  # the digit 0 is stored as 10

@@ -23,7 +23,8 @@ from examples import Dataset
 from readers import DataError
 from vae import VAE, build_model
 
-FORESEEABLE = (flags.FlagError, DataError, CheckpointError, training.TrainingError, OSError)
+FORESEEABLE = (flags.FlagError, DataError, CheckpointError, training.TrainingError, OSError,
+               MemoryError, tf.errors.ResourceExhaustedError)  # fmt: skip
 MOST_CLASSES_DRAWN = 50  # rows of samples.png where --labels names none
 
 
@@ -105,7 +106,7 @@ def refuse_other_data(config: dict[str, Any], dataset: Dataset, header: dict[str
     split_matters = config["train"] or config["validation_size"] or is_path(config["dataset"])
     if split_matters and dataset.fingerprint() != header["dataset"]["fingerprint"]:
         raise DataError(
-            f"{dataset.name} from {dataset.source} has other training examples, or another order of them, "
+            f"{dataset.name} from {dataset.source} has other examples or labels, or another order of them, "
             f"than the checkpoint's from {header['dataset']['source']}"
         )
 
@@ -204,9 +205,12 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
 
 
 def set_aside(*folders: pathlib.Path) -> None:
-    """Move an earlier run of the same name to <run>.previous, in place of the one there."""
+    """Move an earlier run of the same name to <run>.previous, in place of the one there.
+
+    A run that left no file, since it failed in its first epoch, takes no run's place.
+    """
     for folder in folders:
-        if folder.exists():
+        if folder.exists() and any(folder.iterdir()):
             shutil.rmtree(previous(folder), ignore_errors=True)
             folder.rename(previous(folder))
             print(f"an earlier run was at {folder}: moved to {previous(folder)}")

@@ -140,6 +140,12 @@ def test_a_path_names_its_run_after_its_last_part(tmp_path, monkeypatch):
     (tmp_path / "v1.0").mkdir()
     assert resolve_name("faces.npz") == str(tmp_path / "faces.npz")
     assert resolve_name("FashionMNIST") == "fashion_mnist"
+    (tmp_path / "..npz").touch()
+    assert short_name(resolve_name("..npz")) == "data", "not a name for the folder above the run's"
+    with pytest.raises(DataError, match="unknown dataset ''"):
+        resolve_name("")
+    with pytest.raises(DataError, match="there is no file or folder ~nobody/x"):
+        resolve_name("~nobody/x")
     assert [short_name(resolve_name(path)) for path in ("faces.npz", "v1.0/", "mnist")] == ["faces", "v1.0", "mnist"]
 
 
@@ -155,13 +161,34 @@ def save_npz(path, num=50, **more):
 def test_a_tenth_of_each_class_is_held_out_the_same_every_time(tmp_path):
     path = save_npz(tmp_path / "a.npz", labels=np.arange(50) // 25)
     dataset, again = load_dataset(path), load_dataset(path)
-    assert dataset.test.labels.sum(axis=0).tolist() in ([2, 3], [3, 2])
+    assert sorted(dataset.test.labels.sum(axis=0)) == [2, 3]
     train, test = dataset.train.x[:, 0, 0, 0], dataset.test.x[:, 0, 0, 0]
     assert sorted([*train, *test]) == list(range(50))
     assert np.array_equal(dataset.train.labels.argmax(axis=1), train // 25), "images keep their labels"
     assert np.array_equal(dataset.test.labels.argmax(axis=1), test // 25)
     assert np.array_equal(again.train.x, dataset.train.x)
     assert len(set(train[-10:] // 25)) == 2, "in a random order, so that the last of them can stand for all"
+
+
+def test_the_only_example_of_a_class_is_trained_on(tmp_path):
+    for only in (0, 1, 2):
+        labels = np.where(np.arange(30) == 7, only, (only + 1) % 3)
+        dataset = load_dataset(save_npz(tmp_path / "a.npz", num=30, labels=labels))
+        assert dataset.train.labels[:, only].sum() == 1
+        assert len(dataset.test) == 3
+
+
+def test_the_fingerprint_sees_labels_and_test_examples(tmp_path):
+    parts = {"train_images": np.zeros((9, 2, 2)), "test_images": np.zeros((3, 2, 2))}
+    parts |= {"train_labels": np.arange(9) % 3, "test_labels": np.arange(3)}
+    found = set()
+    for changed in (None, *parts):
+        arrays = {name: array[::-1] + 0.0 if name == changed else array for name, array in parts.items()}
+        if changed and "images" in changed:
+            arrays[changed] = np.full_like(parts[changed], 1)
+        np.savez(tmp_path / "a.npz", **arrays)
+        found.add(load_dataset(tmp_path / "a.npz").fingerprint())
+    assert len(found) == 5
 
 
 def test_images_without_labels_have_no_classes(tmp_path):

@@ -107,7 +107,7 @@ def test_images_that_cannot_be_read_are_named_and_skipped(class_folder):
 
 
 def ruin(folder):
-    for path in folder.glob("*/*.*"):
+    for path in [path for path in folder.rglob("*.*") if path.is_file()]:
         path.write_bytes(b"ruined")
 
 
@@ -118,6 +118,7 @@ def ruin(folder):
         (lambda f: save(f / "dogs" / "9.png", size=(5, 5)), "mixes sizes: .*0.png has 4x6 pixels, .*9.png 5x5.*size"),
         (lambda f: save(f / "stray.png"), "images both beside and in its sub-folders, such as .*stray.png"),
         (lambda f: (f / "birds").mkdir(), "birds holds no images"),
+        (lambda f: ruin(f / "dogs"), "dogs holds no image that can be read, and should be a class"),
         (ruin, "holds no image that can be read; the first is .*0.png"),
         (lambda f: save(f / "cats" / "0.png", size=(600, 600)), "600x600 pixels: say with --image_size"),
     ],
@@ -132,6 +133,7 @@ def test_a_bad_folder_is_named_with_what_is_wrong(class_folder, change, message)
 
 def test_links_that_lead_in_circles_are_not_followed(class_folder):
     (class_folder / "cats" / "again").symlink_to(class_folder / "cats")
+    (class_folder / "all").symlink_to(class_folder)
     assert len(read_image_folder(class_folder).images) == 6
 
 

@@ -240,7 +240,12 @@ def test_the_binary_version_of_cifar10_is_read(tmp_path):
     (tmp_path / "data_batch_4.bin").unlink()
     with pytest.raises(DataError, match=r"data_batch_4.bin"):
         read_cifar10(tmp_path)
+    write_cifar10(tmp_path)
     (tmp_path / "test_batch.bin").unlink()
+    with pytest.raises(DataError, match=r"test_batch.bin"):
+        read_cifar10(tmp_path)
+    for path in tmp_path.glob("*.bin"):
+        path.unlink()
     assert read_cifar10(tmp_path) is None
 
 

@@ -262,6 +262,15 @@ def test_a_fresh_run_sets_the_earlier_one_aside(script, tmp_path, capsys):
     assert metrics("outputs/vae/mnist.previous")["seed"] == 2
 
 
+def test_runs_that_fail_at_once_do_not_displace_a_good_one(script, tmp_path):
+    assert script("--num_epochs", "1") == 0
+    before = tensors(CHECKPOINT)
+    for _ in range(2):
+        assert script("--num_epochs", "1", "--lr", "1e30") == 1
+    kept = tensors("model_ckpts/vae/mnist.previous/vae.weights.h5")
+    assert all(np.array_equal(before[name], value) for name, value in kept.items())
+
+
 def test_a_checkpoint_that_setting_aside_would_delete_is_kept(script, tmp_path, capsys):
     for _ in range(2):
         assert script("--num_epochs", "1") == 0
