@@ -24,7 +24,8 @@ def main(argv: list[str] | None = None) -> int:
         try:
             runs.run(given)
         except runs.FORESEEABLE as error:
-            print(f"assignment.py: error: {str(error).splitlines()[0]}", file=sys.stderr)
+            lines = str(error).splitlines() or [type(error).__name__]
+            print(f"assignment.py: error: {lines[0]}", file=sys.stderr)
             return 1
     except Terminated:
         return 143

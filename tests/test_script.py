@@ -387,3 +387,17 @@ def test_an_interrupted_run_says_how_to_continue(tmp_path, idx_folder, signal_nu
     assert f"{CHECKPOINT}: add --load_weights to continue" in errors
     assert "Traceback" not in errors
     read_header(tmp_path / CHECKPOINT)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"), [(MemoryError(), "MemoryError"), (OSError("disk full\ndetails"), "disk full")]
+)
+def test_a_failure_of_the_machine_is_told_in_one_line(script, capsys, monkeypatch, error, line):
+    import runs
+
+    def fail(given):
+        raise error
+
+    monkeypatch.setattr(runs, "run", fail)
+    assert script() == 1
+    assert capsys.readouterr().err == f"assignment.py: error: {line}\n"
