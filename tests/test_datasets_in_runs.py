@@ -120,7 +120,7 @@ def test_a_moved_folder_is_taken_and_a_changed_one_is_not(script, tmp_path, colo
     assert script("--evaluate", "--checkpoint", checkpoint, "--dataset", moved) == 0
     (moved / "red" / "0.png").unlink()
     assert script("--evaluate", "--checkpoint", checkpoint, "--dataset", moved) == 1
-    assert "other training examples" in capsys.readouterr().err, "what was trained on must not be tested on"
+    assert "other examples or labels" in capsys.readouterr().err, "what was trained on must not be tested on"
 
 
 def test_image_size_brings_images_to_one_size(script, tmp_path, colour_folder, capsys):
