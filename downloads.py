@@ -13,7 +13,7 @@ import tempfile
 
 import numpy as np
 
-from readers import DataError, aligned_empty
+from readers import DataError, aligned_empty, first_line
 
 CONNECT_SECONDS, READ_SECONDS = 5, 20  # how long a silent server is waited for
 RETRIES = 2
@@ -65,7 +65,7 @@ def network_reason(error: Exception) -> str:
         return "the connection broke off"
     if isinstance(error, requests.ConnectionError | requests.Timeout):
         return "no connection to its server"
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    return first_line(error)
 
 
 def read_tfds(name: str, *, offline: bool = False) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], str]:

@@ -10,7 +10,7 @@ import numpy as np
 import tqdm
 from PIL import Image, ImageOps
 
-from readers import DataError, aligned_empty, times
+from readers import DataError, aligned_empty, first_line, times
 
 DARK = 64  # a folder without a brighter pixel was probably not meant so
 LARGEST_SIDE = 512  # pixels; larger images are most likely photographs that should be brought to a smaller size
@@ -83,8 +83,7 @@ def read_images(
         try:
             image = read_image(path, image_size)
         except Exception as error:  # a damaged file can raise nearly anything in Pillow
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
-            unreadable.append(f"{path} ({reason})")
+            unreadable.append(f"{path} ({first_line(error)})")
             continue
         if images is None:
             first = path

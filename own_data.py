@@ -78,8 +78,7 @@ def split_off_test(
         candidates = candidates if candidates.size else order
     is_test = np.isin(order, candidates[::TEST_SHARE])
     order = np.concatenate([order[~is_test], order[is_test]])
-    permute_rows(images, order)
-    labels = None if labels is None else labels[order]
+    images, labels = rearranged(images, labels, order)
     num = int((~is_test).sum())
     parts = {"train": slice(num), "test": slice(num, None)}
     return {split: (images[part], None if labels is None else labels[part]) for split, part in parts.items()}
@@ -87,7 +86,13 @@ def split_off_test(
 
 def shuffled(images: np.ndarray, labels: np.ndarray | None, seed: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
     """Both in one random order, the images where they are in memory: a part of them is then like the whole."""
-    order = np.random.default_rng(seed).permutation(len(images))
+    return rearranged(images, labels, np.random.default_rng(seed).permutation(len(images)))
+
+
+def rearranged(
+    images: np.ndarray, labels: np.ndarray | None, order: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Both in this order, the images where they are in memory."""
     permute_rows(images, order)
     return images, None if labels is None else labels[order]
 

@@ -31,8 +31,12 @@ def reading(path: pathlib.Path, what: str):
     except DataError:
         raise
     except Exception as error:  # a damaged file can raise nearly anything in its readers
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise DataError(f"{path} cannot be read as {what}: {reason}") from error
+        raise DataError(f"{path} cannot be read as {what}: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, in one line; its type if it says nothing."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def aligned_empty(shape: Sequence[int], dtype=np.uint8) -> np.ndarray:

@@ -253,8 +253,8 @@ def evaluate(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[
     pictures.draw_interpolation(output_dir, model, dataset, config["binarize"], config["seed"])
     pictures.draw_latent_space(output_dir, model, dataset, config["binarize"], config["seed"])
     figures = "  ".join(f"{name} {figures[name]:.2f}" for name in ("elbo", "rate", "distortion"))
-    for name, value in bits_per_dim(config, dataset, metrics[dataset.split]["elbo"]).items():
-        figures += f"  {name} {value:.3f}"
+    if "bits_per_dim" in metrics[dataset.split]:
+        figures += f"  bits_per_dim {metrics[dataset.split]['bits_per_dim']:.3f}"
     print(f"{dataset.split} figures of {len(dataset.test):,} examples, in nats per example: {figures}")
 
 

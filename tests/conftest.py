@@ -1,3 +1,4 @@
+import functools
 import gzip
 import os
 import pathlib
@@ -50,9 +51,17 @@ def script(tmp_path, monkeypatch, idx_folder):
     small += ["--hidden_dims", "16", "--latent_size", "3", "--num_samples", "4"]
 
     def run(*flags: str, only: bool = False) -> int:
-        return assignment.main([*([] if only else small), *flags])
+        return assignment.main([*([] if only else small), *map(str, flags)])
 
     return run
+
+
+@pytest.fixture
+def empty_tfds(tmp_path, monkeypatch) -> None:
+    """TensorFlow Datasets has nothing prepared."""
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setattr(tfds, "builder", functools.partial(tfds.builder, data_dir=tmp_path / "tfds"))
 
 
 def run_process(*flags: str, cwd: pathlib.Path, **kwargs) -> subprocess.CompletedProcess:

@@ -333,13 +333,8 @@ def test_validation_holds_out_the_last_training_examples_and_drops_the_test_set(
 
 
 @pytest.fixture
-def no_network(monkeypatch, tmp_path):
+def no_network(monkeypatch, empty_tfds):
     """Nothing prepared by TensorFlow Datasets, and every connection refused."""
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    import tensorflow_datasets as tfds
-
-    real_builder = tfds.builder
-    monkeypatch.setattr(tfds, "builder", lambda name: real_builder(name, data_dir=tmp_path / "tfds"))
 
     def refuse(*args, **kwargs):
         raise OSError("Network is unreachable")

@@ -1,13 +1,13 @@
 """The whole script on points, on the user's own images and on real data: train, continue, sample, evaluate."""
 
-import json
+import functools
 
 import numpy as np
 import pytest
 from conftest import SHARED_MNIST
 from matplotlib.image import imread
 from PIL import Image
-from test_script import assert_same_tensors
+from test_script import assert_same_tensors, metrics
 
 from checkpoints import read_header
 
@@ -16,17 +16,9 @@ PICTURES = {f"{name}.png" for name in ("samples", "reconstructions", "interpolat
 
 
 @pytest.fixture
-def script(tmp_path, monkeypatch):
-    """Run the script's main() in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    import assignment
-
-    return lambda *flags: assignment.main(list(map(str, flags)))
-
-
-def metrics(folder):
-    with open(f"{folder}/metrics.json") as file:
-        return json.load(file)
+def script(script):
+    """Run the script's main() in this process, in an empty folder, with these flags only."""
+    return functools.partial(script, only=True)
 
 
 @pytest.fixture
@@ -169,11 +161,7 @@ def test_bits_per_dim_are_given_where_pixels_have_probabilities(script, idx_fold
             assert 0 < test["bits_per_dim"] < 9
 
 
-def test_offline_without_a_dataset_falls_back(script, tmp_path, capsys, monkeypatch):
-    import tensorflow_datasets as tfds
-
-    real_builder = tfds.builder
-    monkeypatch.setattr(tfds, "builder", lambda name: real_builder(name, data_dir=tmp_path / "tfds"))
+def test_offline_without_a_dataset_falls_back(script, capsys, empty_tfds):
     assert script("--offline", "--num_epochs", 1, "--hidden_dims", 8) == 0
     out = capsys.readouterr().out
     assert "NOTE: MNIST is out of reach, so this run uses mnist_sample" in out

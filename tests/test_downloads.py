@@ -165,18 +165,13 @@ def test_the_several_labels_of_chestmnist_become_multi_hot_vectors(tmp_path):
     assert "14 labels, several at a time (atelectasis, " in dataset.describe()
 
 
-def test_offline_never_opens_a_connection(tmp_path, monkeypatch):
+def test_offline_never_opens_a_connection(tmp_path, monkeypatch, empty_tfds):
     def refuse(*args, **kwargs):
         pytest.fail("the network was used")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(downloads, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    import tensorflow_datasets as tfds
-
-    real_builder = tfds.builder
-    monkeypatch.setattr(tfds, "builder", lambda name: real_builder(name, data_dir=tmp_path / "tfds"))
     for name in ("mnist", "fashion_mnist", "kmnist", "cifar10", "svhn", "chestmnist", "octmnist", "tissuemnist"):
         with pytest.raises(OutOfReachError, match="--offline forbids to download it") as error:
             data.load_dataset(name, tmp_path, offline=True)
