@@ -6,7 +6,8 @@ import math
 import sys
 from typing import Any, NoReturn
 
-MODELS = ("vae", "cvae")
+MODELS = ("vae", "cvae", "vlae")
+WIDEST_WINDOW = 63
 DEFAULTS = {
     "model": "vae",
     "dataset": "mnist",
@@ -20,12 +21,15 @@ DEFAULTS = {
     "network": "mlp",
     "activation": "gelu",
     "likelihood": "bernoulli",
+    "prior": "standard",
+    "window": 0,
     "binarize": "none",
     "beta": 1.0,
     "warmup_epochs": 0,
     "free_bits": 0.0,
     "validation_size": 0,
     "run_name": None,
+    "num_importance_samples": 0,
     "num_samples": 10,
     "labels": None,
     "sample_and_save_frequency": 5,
@@ -98,6 +102,12 @@ def device(text: str) -> str:
     return text
 
 
+def window(text: str) -> int:
+    if not text.isdecimal() or (text != "0" and (int(text) % 2 == 0 or not 3 <= int(text) <= WIDEST_WINDOW)):
+        raise argparse.ArgumentTypeError(f"must be odd, from 3 to {WIDEST_WINDOW}, or 0, not '{text}'")
+    return int(text)
+
+
 def name(text: str) -> str:
     is_odd = not text or text != text.strip() or any(part in text for part in ("/", "\\", "\0"))
     if is_odd or text.startswith(".") or text.endswith(".previous"):
@@ -125,7 +135,11 @@ def build_parser() -> Parser:
     add("--image_size", type=number(int, 1, maximum=2048), nargs="+", action=ImageSize, metavar="N",
         help="bring images to N x N, or to height and width; default as they are")  # fmt: skip
     add("--offline", action="store_true", help="never use the network")
-    add("--binarize", choices=("none", "dynamic", "threshold"), help="default none: grey pixels in [0, 1]")
+    add(
+        "--binarize",
+        choices=("none", "dynamic", "threshold"),
+        help="default none: grey pixels in [0, 1]; vlae on drawings: dynamic",
+    )
     add("--validation_size", type=number(int, 0), metavar="N",
         help="hold out the last N training examples, report on those, not the test set; default 0")  # fmt: skip
 
@@ -137,15 +151,18 @@ def build_parser() -> Parser:
         "--latent_dim",
         type=number(int, 1, maximum=65536),
         metavar="N",
-        help="default 15; points 2, colour 64",
+        help="default 15; points 2, colour 64, vlae 32",
     )
-    add("--network", choices=("mlp", "conv"), help="default mlp; colour images conv")
+    add("--network", choices=("mlp", "conv", "resnet"), help="default mlp; colour images conv; vlae resnet")
     add("--hidden_dims", type=number(int, 1, maximum=65536), nargs="+", metavar="N",
         help="widths of the encoder, reversed in the decoder; "
-        "default 400 400 (mlp), 32 64 (conv); points 128 128 128")  # fmt: skip
-    add("--activation", choices=("gelu", "leaky_relu", "relu"), help="default gelu; points leaky_relu")
+        "default 400 400 (mlp), 32 64 (conv, resnet); points 128 128 128")  # fmt: skip
+    add("--activation", choices=("gelu", "leaky_relu", "relu", "elu"), help="default gelu; points leaky_relu, vlae elu")
     add("--likelihood", choices=("bernoulli", "gaussian", "sigma", "logistic"),
-        help="p(x|z); default bernoulli, sigma for colour images and points")  # fmt: skip
+        help="p(x|z); default bernoulli, sigma for colour images and points; vlae bernoulli or logistic")  # fmt: skip
+    add("--prior", choices=("standard", "gaussian", "flow"), help="p(z|y) of a vlae; default flow")
+    add("--window", type=window, metavar="N",
+        help="pixels' window of a vlae: odd, 0 for none; default 7")  # fmt: skip
 
     add = parser.add_argument_group("training").add_argument
     add(
@@ -153,13 +170,16 @@ def build_parser() -> Parser:
         "--n_epochs",
         type=number(int, 1),
         metavar="N",
-        help="total epochs of the run; default 10; points 50, colour 20",
+        help="total epochs of the run; default 10; points 50, colour 20, vlae 30",
     )
     add("--batch_size", type=number(int, 1), metavar="N", help="default 128; points 256")
-    add("--learning_rate", "--lr", type=number(float, 0, above=True), metavar="X", help="default 1e-3")
+    add("--learning_rate", "--lr", type=number(float, 0, above=True), metavar="X", help="default 1e-3; vlae 2e-3")
     add("--beta", type=number(float, 0), metavar="X", help="weight of the rate in the loss; default 1")
     add(
-        "--warmup_epochs", type=number(float, 0), metavar="X", help="epochs of linear warm-up of that weight; default 0"
+        "--warmup_epochs",
+        type=number(float, 0),
+        metavar="X",
+        help="epochs of linear warm-up of that weight; default 0; vlae 2",
     )
     add("--free_bits", type=number(float, 0), metavar="X", help="nats each latent may spend freely; default 0")
     add("--load_weights", action="store_true", help="continue the run from its checkpoint, up to --num_epochs")
@@ -174,9 +194,11 @@ def build_parser() -> Parser:
         metavar="N",
         help="images to draw, of each class if conditional; default 10; points 1000",
     )
+    add("--num_importance_samples", type=number(int, 0), metavar="N",
+        help="draws for each example to estimate log p(x) with, beside the ELBO; default 0")  # fmt: skip
     add("--labels", type=number(int, 0), nargs="+", metavar="CLASS", help="classes to draw (conditional); default all")
     add("--sample_and_save_frequency", type=number(int, 1), metavar="N",
-        help="epochs between pictures and kept checkpoints; default 5; points 10")  # fmt: skip
+        help="epochs between pictures and kept checkpoints; default 5; points 10, vlae 1")  # fmt: skip
     add("--checkpoint_dir", metavar="DIR", help="default model_ckpts")
     add("--output_dir", metavar="DIR", help="default outputs")
 
@@ -197,6 +219,9 @@ def parse_flags(argv: list[str] | None = None) -> dict[str, Any]:
         if given.setdefault("device", wanted).partition(":")[0] not in ("auto", wanted):
             parser.error(f"--cuda contradicts --device {given['device']}")
         given["device"] = given["device"] if given["device"].startswith("gpu") else wanted
+    for flag in ("prior", "window"):
+        if flag in given and given.get("model", "vae") != "vlae" and "checkpoint" not in given:
+            parser.error(f"--{flag} needs --model vlae")
     if "labels" in given and given.get("model", "vae") == "vae" and "checkpoint" not in given:
-        parser.error("--labels needs a conditional model: --model cvae")
+        parser.error("--labels needs a conditional model: --model cvae or vlae")
     return given

@@ -18,6 +18,7 @@ class Likelihood(keras.layers.Layer):
 
     params_per_channel = 1
     has_learned_scale = False  # one for all of x, so that a draw from p(x|z) looks like data and not like noise
+    has_mean = True  # in closed form
 
     def log_prob(self, x: tf.Tensor, params: tf.Tensor) -> tf.Tensor:
         """log p(x|z) of each example: (batch, ...) -> (batch,), in nats."""
@@ -53,7 +54,10 @@ class Bernoulli(Likelihood):
         return tf.math.log(mean) - tf.math.log1p(-mean)
 
     def sample(self, params, seed):
-        uniform = tf.random.stateless_uniform(tf.shape(params), seed)
+        return self.draw(params, tf.random.stateless_uniform(tf.shape(params), seed))
+
+    def draw(self, params, uniform):
+        """The sample that uniform noise of the shape of the data stands for."""
         return tf.cast(uniform < self.mean(params), params.dtype)
 
 
@@ -132,9 +136,11 @@ class DiscretizedLogistic(Likelihood):
         return location, tf.clip_by_value(log_scale, *self.LOG_SCALES)
 
     def log_prob(self, x, params):
+        return self.log_prob_of_levels(x, *self.location_and_log_scale(params))
+
+    def log_prob_of_levels(self, x, location, log_scale):
         """With s the logistic function and a < b the standardized edges of x's level,
         s(b) - s(a) = s(b) s(-a) (1 - exp(a - b))."""
-        location, log_scale = self.location_and_log_scale(params)
         half = 0.5 / (self.LEVELS - 1)
         inverse_scale = tf.exp(-log_scale)
         log_below_upper = tf.math.log_sigmoid((x + half - location) * inverse_scale)
@@ -156,10 +162,54 @@ class DiscretizedLogistic(Likelihood):
         return tf.concat([location, tf.fill(tf.shape(mean), math.log(s))], axis=-1)
 
     def sample(self, params, seed):
-        location, log_scale = self.location_and_log_scale(params)
-        uniform = tf.random.stateless_uniform(tf.shape(location), seed, minval=1e-7)
+        shape = tf.concat([tf.shape(params)[:-1], [params.shape[-1] // self.params_per_channel]], axis=0)
+        return self.draw(params, tf.random.stateless_uniform(shape, seed, minval=1e-7))
+
+    def draw(self, params, uniform):
+        """The sample that uniform noise above 0, of the shape of the data, stands for."""
+        return self.quantile(*self.location_and_log_scale(params), uniform)
+
+    def quantile(self, location, log_scale, uniform):
+        """The level below which lies the share `uniform` of the distribution."""
         x = location + tf.exp(log_scale) * (tf.math.log(uniform) - tf.math.log1p(-uniform))
         return tf.round(tf.clip_by_value(x, 0.0, 1.0) * (self.LEVELS - 1)) / (self.LEVELS - 1)
+
+
+class ColourLogistic(DiscretizedLogistic):
+    """The channels of a pixel in order: the means of green and blue are shifted in proportion to the channels before
+    them (Salimans et al. 2017, section 2.2).
+
+    The parameters are means, log-scales and three slopes: green on red, blue on red, blue on green. Without a mean in
+    closed form it serves only as the pixel of an autoregressive likelihood.
+    """
+
+    params_per_channel = 3
+    has_mean = False
+
+    def log_prob(self, x, params):
+        location, log_scale, slopes = self.split(params)
+        return self.log_prob_of_levels(x, location + self.shift(x, slopes), log_scale)
+
+    def draw(self, params, uniform):
+        location, log_scale, slopes = self.split(params)
+        x = self.quantile(location, log_scale, uniform)  # of which only red is right, then red and green, then all
+        for _ in range(2):
+            x = self.quantile(location + self.shift(x, slopes), log_scale, uniform)
+        return x
+
+    def split(self, params):
+        """means, log-scales, slopes: (..., 3) each"""
+        location, log_scale, slopes = tf.split(params, 3, axis=-1)
+        return location, tf.clip_by_value(log_scale, *self.LOG_SCALES), slopes
+
+    def shift(self, x, slopes):
+        red, green, _ = tf.unstack(x - 0.5, axis=-1)
+        red_to_green, red_to_blue, green_to_blue = tf.unstack(slopes, axis=-1)
+        shifts = tf.zeros_like(red), red_to_green * red, red_to_blue * red + green_to_blue * green
+        return tf.stack(shifts, axis=-1)
+
+    def params_of_mean(self, mean):
+        return tf.concat([super().params_of_mean(mean), tf.zeros_like(mean)], axis=-1)
 
 
 def sum_per_example(values: tf.Tensor) -> tf.Tensor:

@@ -1,9 +1,10 @@
-"""Encoders, decoders and priors as Keras layers. No objective in here.
+"""Encoders and decoders as Keras layers. No objective in here.
 
 An encoder maps data x and a condition (one-hot labels, or None) to the mean and log-variance of q(z|x), a decoder maps
-a code z and the condition to the parameters of p(x|z), a prior scores and draws codes.
+a code z and the condition to the parameters of p(x|z).
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -74,13 +75,23 @@ def mlp_decoder_body(hidden_dims: Sequence[int], output_shape: Sequence[int], ac
     return Stack([*dense, layers.Dense(math.prod(output_shape), use_bias=False), layers.Reshape(output_shape)])
 
 
-def conv_encoder(hidden_dims: Sequence[int], latent_size: int, activation: str) -> Encoder:
-    """Convolutions that each halve height and width, then a dense head."""
-    convs = [layers.Conv2D(width, 3, strides=2, padding="same", activation=activation) for width in hidden_dims]
-    return Encoder(Stack([*convs, layers.Flatten()]), CONV_HEAD_WIDTH, latent_size, activation)
+def conv_encoder(
+    hidden_dims: Sequence[int], latent_size: int, activation: str, block: type[keras.layers.Layer] | None = None
+) -> Encoder:
+    """Convolutions that each halve height and width, with a `block` after each if one is given; then a dense head."""
+    steps = []
+    for width in hidden_dims:
+        steps.append(layers.Conv2D(width, 3, strides=2, padding="same", activation=activation))
+        steps += [block(width, activation)] if block else []
+    return Encoder(Stack([*steps, layers.Flatten()]), CONV_HEAD_WIDTH, latent_size, activation)
 
 
-def conv_decoder_body(hidden_dims: Sequence[int], output_shape: Sequence[int], activation: str) -> keras.layers.Layer:
+def conv_decoder_body(
+    hidden_dims: Sequence[int],
+    output_shape: Sequence[int],
+    activation: str,
+    block: type[keras.layers.Layer] | None = None,
+) -> keras.layers.Layer:
     """(batch, n) -> (batch, *output_shape); every step doubles height and width, and the surplus is cropped."""
     height, width, channels = output_shape
     factor = 2 ** len(hidden_dims)
@@ -90,9 +101,27 @@ def conv_decoder_body(hidden_dims: Sequence[int], output_shape: Sequence[int], a
             f"give at most {int(math.log2(max(height, width)))}"
         )
     small = (math.ceil(height / factor), math.ceil(width / factor), hidden_dims[-1])
-    steps = [layers.Dense(math.prod(small), activation=activation), layers.Reshape(small)]
-    steps += [DoublingConv2D(n, activation) for n in reversed(hidden_dims[:-1])]
-    return Stack([*steps, DoublingConv2D(channels, use_bias=False), CropTo(height, width)])
+    steps = [layers.Dense(CONV_HEAD_WIDTH, activation=activation)] if block else []
+    steps += [layers.Dense(math.prod(small), activation=activation), layers.Reshape(small)]
+    for outer, inner in zip(hidden_dims[-2::-1], hidden_dims[:0:-1], strict=True):
+        steps += [block(inner, activation)] if block else []
+        steps.append(DoublingConv2D(outer, activation))
+    steps += [block(hidden_dims[0], activation)] if block else []
+    last = DoublingConv2D(channels, kernel_size=1 if block else 3, use_bias=False)  # at full size 3x3 is slow
+    return Stack([*steps, last, CropTo(height, width)])
+
+
+class ResidualBlock(keras.layers.Layer):
+    """x + conv(conv(x)), 3x3 and pre-activated (He et al. 2016); it starts as the identity."""
+
+    def __init__(self, filters: int, activation: str, **kwargs):
+        super().__init__(**kwargs)
+        self.activation = keras.activations.get(activation)
+        self.conv1 = layers.Conv2D(filters, 3, padding="same", activation=activation)
+        self.conv2 = layers.Conv2D(filters, 3, padding="same", kernel_initializer="zeros")
+
+    def call(self, x):
+        return x + self.conv2(self.conv1(self.activation(x)))
 
 
 class Stack(keras.layers.Layer):
@@ -108,15 +137,30 @@ class Stack(keras.layers.Layer):
         return x
 
 
+class PixelLayers(keras.layers.Layer):
+    """Residual layers that see one pixel at a time, that is, 1x1 convolutions: (..., features) -> (..., outputs)."""
+
+    def __init__(self, features: int, outputs: int, num_hidden: int = 2, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden = [layers.Dense(features) for _ in range(num_hidden)]
+        self.head = layers.Dense(outputs, use_bias=False)
+
+    def call(self, h):
+        h = tf.nn.elu(h)
+        for dense in self.hidden:
+            h = tf.nn.elu(h + dense(h))
+        return self.head(h)
+
+
 class DoublingConv2D(keras.layers.Layer):
     """A 3x3 convolution to four times the channels, rearranged to twice the height and width (Shi et al. 2016).
 
     It does the work of a transposed convolution, on CPUs several times faster and without its checkerboard.
     """
 
-    def __init__(self, filters: int, activation: str | None = None, use_bias: bool = True, **kwargs):
+    def __init__(self, filters: int, activation: str | None = None, *, kernel_size=3, use_bias: bool = True, **kwargs):
         super().__init__(**kwargs)
-        self.conv = layers.Conv2D(4 * filters, 3, padding="same", activation=activation, use_bias=use_bias)
+        self.conv = layers.Conv2D(4 * filters, kernel_size, padding="same", activation=activation, use_bias=use_bias)
 
     def call(self, x):
         return tf.nn.depth_to_space(self.conv(x), 2)
@@ -134,27 +178,14 @@ class CropTo(keras.layers.Layer):
         return x[:, top : top + self.height, left : left + self.width]
 
 
-class StandardNormalPrior(keras.layers.Layer):
-    """p(z) = N(0, I)."""
-
-    def __init__(self, latent_size: int, **kwargs):
-        super().__init__(**kwargs)
-        self.latent_size = latent_size
-
-    def latent_rates(self, mean, logvar, z, condition=None):
-        """KL(q(z|x) || p(z)) of each latent, in nats: (batch, latent). Closed form (Kingma and Welling 2014, app. B).
-
-        A prior without a closed form returns the estimate log q(z|x) - log p(z) at the sample z instead.
-        """
-        return 0.5 * (tf.exp(logvar) + tf.square(mean) - 1.0 - logvar)
-
-    def sample(self, num: int, seed: tf.Tensor, condition=None):
-        """z ~ p(z): (num, latent)."""
-        return tf.random.stateless_normal((num, self.latent_size), seed, alg="philox")
-
-
 # jit_compile: whether XLA makes training faster on a CPU, see benchmarks/README.md.
 NETWORKS = {
     "mlp": {"encoder": mlp_encoder, "decoder": mlp_decoder_body, "hidden_dims": (400, 400), "jit_compile": True},
     "conv": {"encoder": conv_encoder, "decoder": conv_decoder_body, "hidden_dims": (32, 64), "jit_compile": False},
+    "resnet": {
+        "encoder": functools.partial(conv_encoder, block=ResidualBlock),
+        "decoder": functools.partial(conv_decoder_body, block=ResidualBlock),
+        "hidden_dims": (32, 64),
+        "jit_compile": True,
+    },
 }

@@ -11,7 +11,7 @@ import tensorflow as tf
 import visualize
 from batches import prepare
 from examples import Dataset, Examples, class_numbers
-from vae import VAE
+from vae import CVAE, VAE, VLAE
 
 RECONSTRUCTIONS = 10  # columns of reconstructions.png
 LINKED_POINTS = 300  # points in reconstructions.png
@@ -35,7 +35,8 @@ def draw_samples(
 ) -> None:
     """samples.png, and samples.npz if asked for: what p(x|z) gives for z ~ p(z); if conditional, `num` of each class.
 
-    Images are means of p(x|z). Points stand beside those of `dataset`, and are draws if the scale of p(x|z) is learned.
+    Images are means of p(x|z), or draws where it has none. Points stand beside those of `dataset`, and are draws if the
+    scale of p(x|z) is learned.
     """
     asked = None if classes is None else np.repeat(classes, num)
     total = num if asked is None else len(asked)
@@ -43,12 +44,14 @@ def draw_samples(
     is_points = len(model.arguments["data_shape"]) == 1
     show_mean = not (is_points and model.likelihood.has_learned_scale)
     x = model.sample(total, labels, seed, show_mean=show_mean).numpy().astype(np.float32)
-    given = "p(x|z)" if asked is None else "p(x|z, y)"
+    p_x = "p(x|z, y)" if isinstance(model, CVAE) else "p(x|z)"
+    p_z = "p(z|y)" if isinstance(model, VLAE) and model.is_conditional else "p(z)"
+    shown = f"{'mean of' if show_mean and model.likelihood.has_mean else 'x ~'} {p_x}, z ~ {p_z}"
     path = folder / f"{prefix}samples.png"
     if is_points:
         numbers, names = class_numbers(dataset.test.labels, class_names)
         panels = {f"{dataset.split} data": (dataset.test.x, numbers)}
-        panels[f"model: {'mean of' if show_mean else 'x ~'} {given}, z ~ p(z)"] = (x, asked)
+        panels[f"model: {shown}"] = (x, asked)
         visualize.save_points(path, panels, names, title=f"{dataset.name}: data and samples")
     else:
         x = np.clip(x, 0.0, 1.0)
@@ -60,7 +63,7 @@ def draw_samples(
         visualize.save_image_grid(
             path,
             grid.reshape(-1, columns, *x.shape[1:]),
-            title=f"Samples: mean of {given}, z ~ p(z){'' if asked is None else ', a class y a row'}",
+            title=f"Samples: {shown}{'' if asked is None else ', a class y a row'}",
             row_labels=[name if line == 0 else "" for name in rows for line in range(lines)],
         )
     if save_arrays:
@@ -71,18 +74,27 @@ def draw_samples(
 def draw_reconstructions(
     folder: pathlib.Path, model: VAE, dataset: Dataset, binarize: str, seed: int, prefix: str = ""
 ) -> None:
-    """reconstructions.png: held-out originals above, their reconstructions below; points linked with theirs."""
+    """reconstructions.png: held-out originals above, their reconstructions below; points linked with theirs.
+
+    Where p(x|z) has no mean, two draws from it show what the code keeps of an image and what it leaves to be redrawn.
+    """
     num = LINKED_POINTS if dataset.is_points else RECONSTRUCTIONS
     examples = dataset.test[np.random.default_rng(seed).permutation(len(dataset.test))[:num]]
     x, labels = to_batch(examples, binarize, seed)
     path = folder / f"{prefix}reconstructions.png"
-    title = f"Reconstructions of {dataset.split} examples"
+    title, row_labels = f"Reconstructions of {dataset.split} examples", ["original", "model"]
     if dataset.is_points:
         numbers, names = class_numbers(examples.labels, dataset.class_names)
         visualize.save_links(path, x.numpy(), model.reconstruct(x, labels).numpy(), numbers, names, title=title)
-    else:
-        images = np.stack([x, model.reconstruct(x, labels)])
-        visualize.save_image_grid(path, images, title=title, row_labels=["original", "model"])
+        return
+    images = [x, model.reconstruct(x, labels, seed)]
+    if not model.likelihood.has_mean:
+        title = (
+            f"{dataset.split.capitalize()} examples decompressed: x ~ p(x|z) at the posterior mean of z, drawn twice"
+        )
+        row_labels = ["original", "decompressed", "again"]
+        images.append(model.reconstruct(x, labels, seed + 1))
+    visualize.save_image_grid(path, np.stack(images), title=title, row_labels=row_labels)
 
 
 def draw_history(folder: pathlib.Path, history: Sequence[Mapping[str, float]]) -> None:
@@ -93,9 +105,9 @@ def draw_history(folder: pathlib.Path, history: Sequence[Mapping[str, float]]) -
 def draw_interpolation(folder: pathlib.Path, model: VAE, dataset: Dataset, binarize: str, seed: int) -> None:
     """interpolation.png: from one held-out example to another on a great circle between their codes.
 
-    For a conditional model both ends are of one class, since the class is given and not in the code.
+    For a CVAE both ends are of one class, since the class is given and not in the code.
     """
-    starts, ends = choose_pairs(dataset.test, same_class=model.is_conditional, seed=seed)
+    starts, ends = choose_pairs(dataset.test, same_class=isinstance(model, CVAE), seed=seed)
     x, labels = to_batch(dataset.test[np.concatenate([starts, ends])], binarize, seed)
     pairs = len(starts)
     codes = model.encode(x, labels)[0].numpy()
@@ -151,7 +163,8 @@ def slerp(start: np.ndarray, end: np.ndarray, share: np.ndarray) -> np.ndarray:
 def draw_manifold(folder: pathlib.Path, model: VAE, class_names: Sequence[str], dataset: Dataset | None = None) -> None:
     """manifold.png: a grid over the two latents, equally spaced in probability (Kingma and Welling 2014, figure 4).
 
-    A conditional model has one manifold for each class. For points it is the net that the grid becomes, over the data.
+    The steps are of noise, which the prior turns into codes. A conditional model has one manifold for each class. For
+    points it is the net that the grid becomes, over the data.
     """
     num_classes = min(len(class_names), MOST_MANIFOLDS) if model.is_conditional else 1
     columns = math.ceil(math.sqrt(num_classes))
@@ -160,11 +173,11 @@ def draw_manifold(folder: pathlib.Path, model: VAE, class_names: Sequence[str], 
     n = min(MANIFOLD_SIZE, max(2, MANIFOLD_PIXELS // (columns * side)))
     normal = statistics.NormalDist()
     values = [normal.inv_cdf((i + 0.5) / n) for i in range(n)]
-    codes = np.array([[across, -down] for down in values for across in values], np.float32)
+    noise = np.array([[across, -down] for down in values for across in values], np.float32)
     manifolds = []
     for number in range(num_classes):
         labels = tf.one_hot(np.full(n * n, number), len(class_names)) if model.is_conditional else None
-        x = model.decode(codes, labels).numpy()
+        x = model.decode(model.prior.from_noise(noise, model.condition(labels)), labels).numpy()
         manifolds.append(x.reshape(n, n, *x.shape[1:]))
     path, title = folder / "manifold.png", "Manifold: the plane of the two latents, in equal steps of probability"
     if is_points:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+import evaluation
 import flags
 import pictures
 import results
@@ -25,6 +27,9 @@ from vae import VAE, build_model
 
 FORESEEABLE = (flags.FlagError, DataError, CheckpointError, training.TrainingError, OSError,
                MemoryError, tf.errors.ResourceExhaustedError)  # fmt: skip
+LOG_LIKELIHOODS = {"log_p_x_given_y": "log p(x|y)", "log_p_x": "log p(x)"}
+REPORTED = ("seed", "latent_size", "likelihood", "binarize", "network", "prior", "window", "beta", "warmup_epochs",
+            "free_bits")  # fmt: skip
 MOST_CLASSES_DRAWN = 50  # rows of samples.png where --labels names none
 
 
@@ -116,11 +121,22 @@ def make_model(config: dict[str, Any], dataset: Dataset, header: dict[str, Any] 
     if header is None:
         arguments = {
             name: config[name]
-            for name in ("model", "latent_size", "network", "hidden_dims", "activation", "likelihood")
+            for name in (
+                "model",
+                "latent_size",
+                "network",
+                "hidden_dims",
+                "activation",
+                "likelihood",
+                "prior",
+                "window",
+            )
         }
         arguments |= {"data_shape": dataset.data_shape, "num_classes": dataset.num_classes}
     else:
         arguments = header["model"]
+    if config["labels"] and not arguments["num_classes"]:
+        raise flags.FlagError("--labels needs classes, and the data have none")
     if config["labels"] and max(config["labels"]) >= arguments["num_classes"]:
         raise flags.FlagError(
             f"--labels {max(config['labels'])}: there are classes 0 to {arguments['num_classes'] - 1} only"
@@ -158,9 +174,10 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
         folder.mkdir(parents=True, exist_ok=True)
     remove_partial_files(checkpoint_dir)
     widths = " ".join(map(str, model.arguments["hidden_dims"]))
+    lossy = f", prior {config['prior']}, window {config['window']}" if config["model"] == "vlae" else ""
     print(
         f"{config['model']} with {model.count_params():,} parameters: {config['network']} {widths}, likelihood "
-        f"{config['likelihood']}, binarize {config['binarize']}, {config['latent_size']} latents; batches of "
+        f"{config['likelihood']}, binarize {config['binarize']}, {config['latent_size']} latents{lossy}; batches of "
         f"{config['batch_size']}, {config['num_epochs']} epochs; checkpoints: {checkpoint_dir}"
     )
     state = header or {"history": [], "train_seconds": 0.0, "train_images": 0}
@@ -232,7 +249,7 @@ def evaluate(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[
         "fallback_from": header["fallback_from"],
         "run_name": output_dir.name,
         "epochs": header["epoch"],
-        **{name: config[name] for name in ("seed", "latent_size", "likelihood", "binarize", "network", "beta")},
+        **{name: config[name] for name in REPORTED},
         "parameters": model.count_params(),
         "train_examples": len(dataset.train),
         "train_seconds": round(header["train_seconds"], 2),
@@ -242,6 +259,7 @@ def evaluate(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[
         dataset.split: {
             **{name: float(figures[name]) for name in ("elbo", "rate", "distortion")},
             **bits_per_dim(config, dataset, float(figures["elbo"])),
+            **log_likelihoods(config, model, dataset, batches),
             "num_examples": len(dataset.test),
         },
     }
@@ -252,10 +270,34 @@ def evaluate(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[
     pictures.draw_reconstructions(output_dir, model, dataset, config["binarize"], config["seed"])
     pictures.draw_interpolation(output_dir, model, dataset, config["binarize"], config["seed"])
     pictures.draw_latent_space(output_dir, model, dataset, config["binarize"], config["seed"])
-    figures = "  ".join(f"{name} {figures[name]:.2f}" for name in ("elbo", "rate", "distortion"))
-    if "bits_per_dim" in metrics[dataset.split]:
-        figures += f"  bits_per_dim {metrics[dataset.split]['bits_per_dim']:.3f}"
-    print(f"{dataset.split} figures of {len(dataset.test):,} examples, in nats per example: {figures}")
+    found = metrics[dataset.split]
+    line = "  ".join(f"{name} {found[name]:.2f}" for name in ("elbo", "rate", "distortion"))
+    if "bits_per_dim" in found:
+        line += f"  bits_per_dim {found['bits_per_dim']:.3f}"
+    print(f"{dataset.split} figures of {len(dataset.test):,} examples, in nats per example: {line}")
+    for name, symbol in LOG_LIKELIHOODS.items():
+        if name in found:
+            print(
+                f"{symbol} with {config['num_importance_samples']} importance samples: {found[name]:.2f} "
+                f"+- {found[f'{name}_standard_error']:.2f}"
+            )
+
+
+def log_likelihoods(config: dict[str, Any], model: VAE, dataset: Dataset, batches: tf.data.Dataset) -> dict[str, Any]:
+    """Importance-weighted figures, if they are asked for, each with its standard error over the examples."""
+    if not config["num_importance_samples"]:
+        return {}
+    class_probs = None
+    if model.is_conditional and not dataset.has_several_labels():
+        class_probs = dataset.train.labels.mean(axis=0)
+    values = evaluation.log_likelihoods(
+        model, batches, num_samples=config["num_importance_samples"], seed=config["seed"], class_probs=class_probs
+    )
+    found = {"num_importance_samples": config["num_importance_samples"]}
+    for name, log_likelihood in values.items():
+        found[name] = float(np.mean(log_likelihood))
+        found[f"{name}_standard_error"] = float(np.std(log_likelihood) / math.sqrt(len(log_likelihood)))
+    return found
 
 
 def bits_per_dim(config: dict[str, Any], dataset: Dataset, elbo: float) -> dict[str, float]:

@@ -15,6 +15,8 @@ from vae import VAE
 
 FIGURES = ("loss", "elbo", "rate", "distortion")
 STEPS_PER_EXECUTION = 16  # training steps between two returns to Python
+# Where a model differs from AveragedAdam's defaults. On MNIST gradients have norms of 15 to 60 and rare large ones.
+OPTIMIZER = {"vlae": {"averaging": 0.9995, "global_clipnorm": 50.0}}
 
 
 class TrainingError(Exception):
@@ -68,7 +70,8 @@ def training_weights(model: VAE):
 def compile_model(model: VAE, learning_rate: float = 1e-3) -> None:
     """Make the model ready for `train` and `evaluate`, with a built optimizer, as loading a checkpoint needs it."""
     jit_compile = NETWORKS[model.arguments["network"]]["jit_compile"]
-    model.compile(AveragedAdam(learning_rate), jit_compile=jit_compile, steps_per_execution=STEPS_PER_EXECUTION)
+    optimizer = AveragedAdam(learning_rate, **OPTIMIZER.get(model.arguments["model"], {}))
+    model.compile(optimizer, jit_compile=jit_compile, steps_per_execution=STEPS_PER_EXECUTION)
     model.make_train_function()
     model.jit_compile = False  # a pass over held-out data is too short to pay for its compilation
     model.optimizer.build(model.trainable_variables)

@@ -1,4 +1,4 @@
-"""The variational autoencoder and its conditional sibling as keras.Models with custom train and test steps.
+"""The variational autoencoder, conditional and lossy ones, as keras.Models with custom train and test steps.
 
 Notation (Kingma and Welling 2014): the encoder gives the posterior q(z|x), the prior is p(z), the decoder with the
 likelihood gives p(x|z). All terms are in nats per example:
@@ -9,13 +9,17 @@ likelihood gives p(x|z). All terms are in nats per example:
     loss       = distortion + beta * rate       averaged over the batch; also warm-up and free bits, never in the elbo
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 
-from likelihoods import LIKELIHOODS, Likelihood, sum_per_example
-from networks import NETWORKS, Decoder, StandardNormalPrior
+from autoregressive import Autoregressive
+from likelihoods import LIKELIHOODS, ColourLogistic, Likelihood, sum_per_example
+from networks import NETWORKS, Decoder, PixelLayers, Stack
+from priors import PRIORS, normal_log_prob
+
+FEATURES = 32  # channels of the map that a VLAE's decoder makes of z
 
 
 class VAE(keras.Model):
@@ -70,7 +74,7 @@ class VAE(keras.Model):
         condition = self.condition(labels)
         mean, logvar = self.encoder(x, condition)
         z = reparameterize(mean, logvar, seed)
-        distortion = -self.likelihood.log_prob(x, self.decoder(z, condition))
+        distortion = -self.likelihood.log_prob(x, self.likelihood_params(z, condition))
         return distortion, self.prior.latent_rates(mean, logvar, z, condition)
 
     def objective(self, distortion: tf.Tensor, latent_rates: tf.Tensor) -> tf.Tensor:
@@ -109,9 +113,14 @@ class VAE(keras.Model):
             tracker.update_state(values)
         return {tracker.name: tracker.result() for tracker in self.trackers}
 
+    def likelihood_params(self, z: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
+        """What the likelihood is given to make p(x|z)."""
+        return self.decoder(z, condition)
+
     def start_at_mean(self, mean: tf.Tensor) -> None:
         """Let an untrained decoder answer every code with something near the data's mean, (height, width, channels)."""
-        self.decoder.offset.assign(self.likelihood.params_of_mean(mean))
+        owner = self.decoder if self.likelihood.has_mean else self.likelihood
+        owner.offset.assign(self.likelihood.params_of_mean(mean))
 
     # Use of a trained model
 
@@ -122,21 +131,32 @@ class VAE(keras.Model):
         """x (batch, ...) -> mean and logvar of q(z|x), (batch, latent) each."""
         return self.encoder(x, self.condition(labels))
 
-    def decode(self, z: tf.Tensor, labels: tf.Tensor | None = None) -> tf.Tensor:
-        """z (batch, latent) -> the mean of p(x|z), of the shape of the data."""
-        return self.likelihood.mean(self.decoder(z, self.condition(labels)))
+    def decode(self, z: tf.Tensor, labels: tf.Tensor | None = None, seed: int = 0) -> tf.Tensor:
+        """z (batch, latent) -> the mean of p(x|z), of the shape of the data; a draw from it where it has no mean."""
+        params = self.likelihood_params(z, self.condition(labels))
+        return self.likelihood.mean(params) if self.likelihood.has_mean else self.draw(params, seed)
 
-    def reconstruct(self, x: tf.Tensor, labels: tf.Tensor | None = None) -> tf.Tensor:
-        """The mean of p(x|z) at the posterior mean of z."""
+    def reconstruct(self, x: tf.Tensor, labels: tf.Tensor | None = None, seed: int = 0) -> tf.Tensor:
+        """x by way of its code: `decode` at the posterior mean of z."""
         mean, _ = self.encode(x, labels)
-        return self.decode(mean, labels)
+        return self.decode(mean, labels, seed)
 
     def sample(self, num: int, labels: tf.Tensor | None = None, seed: int = 0, *, show_mean: bool = True) -> tf.Tensor:
-        """`num` draws z ~ p(z), each shown as the mean of p(x|z) or as a draw from it; the same for the same seed."""
-        condition = self.condition(labels)
-        z = self.prior.sample(num, tf.constant([seed, 0]), condition)
-        params = self.decoder(z, condition)
-        return self.likelihood.mean(params) if show_mean else self.likelihood.sample(params, tf.constant([seed, 1]))
+        """`num` draws z ~ p(z), each shown by `decode` or as a draw from p(x|z); the same for the same seed."""
+        z = self.prior.sample(num, tf.constant([seed, 0]), self.condition(labels))
+        if show_mean:
+            return self.decode(z, labels, seed)
+        return self.draw(self.likelihood_params(z, self.condition(labels)), seed)
+
+    def draw(self, params: tf.Tensor, seed: int) -> tf.Tensor:
+        """x ~ p(x|z), of the shape of the data."""
+        return self.likelihood.sample(params, tf.constant([seed, 1]))
+
+    def log_weight(self, x, condition, mean, logvar, seed) -> tf.Tensor:
+        """log p(x, z) - log q(z|x) at one z ~ q(z|x), (batch,) in nats: an importance weight, whose mean is p(x)."""
+        z = reparameterize(mean, logvar, seed)
+        log_joint = self.prior.log_prob(z, condition) - normal_log_prob(z, mean, logvar)
+        return self.likelihood.log_prob(x, self.likelihood_params(z, condition)) + sum_per_example(log_joint)
 
 
 class CVAE(VAE):
@@ -145,9 +165,31 @@ class CVAE(VAE):
     is_conditional = True
 
     def condition(self, labels):
-        if labels is None:
-            raise ValueError("a conditional model needs labels, one-hot, (batch, classes)")
-        return labels
+        return required(labels)
+
+
+class VLAE(VAE):
+    """q(z|x, y), learned p(z|y), p(x|z) = prod_i p(x_i | z, window_i(x)): the variational lossy autoencoder of Chen et
+    al. (2016), made class-conditional. The likelihood sees the pixels nearby, so that the code is left with the rest.
+
+    The label reaches x only through the code. Without labels the same, with p(z).
+    """
+
+    def __init__(self, *parts, is_conditional: bool, **kwargs):
+        super().__init__(*parts, **kwargs)
+        self.is_conditional = is_conditional
+
+    def condition(self, labels):
+        return required(labels) if self.is_conditional else None
+
+    def likelihood_params(self, z, condition):
+        return self.decoder(z)
+
+
+def required(labels: tf.Tensor | None) -> tf.Tensor:
+    if labels is None:
+        raise ValueError("a conditional model needs labels, one-hot, (batch, classes)")
+    return labels
 
 
 def reparameterize(mean: tf.Tensor, logvar: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -156,7 +198,7 @@ def reparameterize(mean: tf.Tensor, logvar: tf.Tensor, seed: tf.Tensor) -> tf.Te
     return mean + tf.exp(0.5 * logvar) * noise
 
 
-MODELS = {"vae": VAE, "cvae": CVAE}
+MODELS = {"vae": VAE, "cvae": CVAE, "vlae": VLAE}
 
 
 def build_model(
@@ -169,14 +211,17 @@ def build_model(
     hidden_dims: Sequence[int] | None = None,
     activation: str = "gelu",
     likelihood: str = "bernoulli",
+    prior: str = "standard",
+    window: int = 0,
     **objective,
 ) -> VAE:
     """A model with its weights, from plain values; a checkpoint stores them as `model.arguments`.
 
     Args:
-        model, network, likelihood: names in MODELS, NETWORKS and LIKELIHOODS.
+        model, network, likelihood, prior: names in MODELS, NETWORKS, LIKELIHOODS and PRIORS.
         data_shape: (height, width, channels) of an image, or (2,) for points.
         num_classes: width of the one-hot labels.
+        window: width of the pixels' window in a VLAE; 0 for pixels independent given z.
         objective: beta, warmup_steps, free_bits; see VAE.
 
     Raises:
@@ -184,16 +229,20 @@ def build_model(
     """
     parts = NETWORKS[network]
     widths = tuple(hidden_dims or parts["hidden_dims"])
-    p_x = LIKELIHOODS[likelihood]()
-    output_shape = (*data_shape[:-1], data_shape[-1] * p_x.params_per_channel)
-    built = MODELS[model](
-        parts["encoder"](widths, latent_size, activation),
-        Decoder(parts["decoder"](widths, output_shape, activation), output_shape),
-        StandardNormalPrior(latent_size),
-        p_x,
-        **objective,
+    encoder = parts["encoder"](widths, latent_size, activation)
+    decoder, p_x = make_decoder(
+        lambda shape: parts["decoder"](widths, shape, activation),
+        data_shape,
+        likelihood,
+        window,
+        sees_features=model == "vlae" and len(data_shape) == 3,
     )
-    built.reconstruct(tf.zeros((1, *data_shape)), tf.zeros((1, num_classes)))  # creates the weights
+    p_z = PRIORS[prior](latent_size, num_classes if model == "vlae" else 0)
+    if model == "vlae":
+        objective["is_conditional"] = num_classes > 0
+    built = MODELS[model](encoder, decoder, p_z, p_x, **objective)
+    x, labels = tf.zeros((1, *data_shape)), tf.zeros((1, num_classes))
+    built.terms(x, labels, tf.constant([0, 0]))  # creates the weights
     built.built = True
     built.arguments = {
         "model": model,
@@ -204,5 +253,32 @@ def build_model(
         "hidden_dims": list(widths),
         "activation": activation,
         "likelihood": likelihood,
+        "prior": prior,
+        "window": window,
     }
     return built
+
+
+def make_decoder(
+    make_body: Callable[[Sequence[int]], keras.layers.Layer],
+    data_shape: Sequence[int],
+    likelihood: str,
+    window: int,
+    *,
+    sees_features: bool,
+) -> tuple[keras.layers.Layer, Likelihood]:
+    """A decoder, whose body `make_body` makes from the shape of its output, and the likelihood p(x|z) that reads it.
+
+    The decoder of a VLAE makes a map of features, which each pixel joins with its window. Without a window the layers
+    that see one pixel at a time are the decoder's, and the likelihood is a plain one.
+    """
+    p_x = LIKELIHOODS[likelihood]()
+    output_shape = (*data_shape[:-1], data_shape[-1] * p_x.params_per_channel)
+    if not sees_features:
+        return Decoder(make_body(output_shape), output_shape), p_x
+    features = make_body((*data_shape[:-1], FEATURES))
+    if not window:
+        return Decoder(Stack([features, PixelLayers(FEATURES, output_shape[-1])]), output_shape), p_x
+    if likelihood == "logistic" and data_shape[-1] == 3:
+        p_x = ColourLogistic()
+    return features, Autoregressive(p_x, data_shape, window, FEATURES)

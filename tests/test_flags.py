@@ -69,6 +69,12 @@ def test_weights_of_the_rate_are_not_negative(flag, value, capsys):
         ("--cuda true --device cpu", "--cuda contradicts --device cpu"),
         ("--labels 3", "--labels needs a conditional model"),
         ("--model gan", "invalid choice"),
+        ("--is_cvae --model vlae", "--is_cvae contradicts --model vlae"),
+        ("--model vlae --window 4", "must be odd, from 3 to 63, or 0, not '4'"),
+        ("--model vlae --window 1", "must be odd, from 3 to 63, or 0, not '1'"),
+        ("--model vlae --window -3", "must be odd"),
+        ("--window 7", "--window needs --model vlae"),
+        ("--is_cvae --prior flow", "--prior needs --model vlae"),
         ("--device tpu", "must be auto, cpu, gpu or gpu:N"),
         ("--cuda maybe", "must be true or false"),
         ("--run_name ../x", "must be a plain folder name"),
@@ -82,9 +88,18 @@ def test_the_defaults_in_help_are_the_defaults():
     """Every default that is a plain value stands in the help text of its flag."""
     help_texts = {action.dest: action.help for action in flags.build_parser()._actions}
     for name, value in flags.DEFAULTS.items():
-        if value is not None and name != "seed":
+        if value is not None and name not in ("seed", "prior", "window"):  # of the vae, which has no choice of them
             shown = f"{value:g}" if isinstance(value, float) else str(value)
             assert f"default {shown}" in help_texts[name].replace("1e-3", "0.001"), name
+
+
+def test_the_defaults_of_the_vlae_in_help_are_its_defaults():
+    from config import VLAE_DEFAULTS, VLAE_IMAGE_DEFAULTS
+
+    help_texts = {action.dest: action.help for action in flags.build_parser()._actions}
+    for name, value in (VLAE_DEFAULTS | VLAE_IMAGE_DEFAULTS).items():
+        shown = "2e-3" if value == 2e-3 else value
+        assert f"vlae {shown}" in help_texts[name] or f"default {shown}" in help_texts[name], name
 
 
 def test_help_and_a_wrong_flag_answer_without_tensorflow(tmp_path):

@@ -4,7 +4,8 @@ import pytest
 import tensorflow as tf
 
 import vae
-from networks import LOGVAR_BOUND, StandardNormalPrior, bounded_logvar
+from networks import LOGVAR_BOUND, bounded_logvar
+from priors import StandardNormalPrior
 
 SEED = tf.constant([3, 4])
 

@@ -1,0 +1,207 @@
+"""The variational lossy autoencoder: its parts together, and the whole script with it."""
+
+import itertools
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_script import assert_same_tensors, metrics
+
+import vae
+from checkpoints import read_header
+
+SEED = tf.constant([3, 4])
+RUN = "outputs/vlae/mnist"
+# Without XLA, which takes seconds to compile a network.
+SMALL = (
+    "--model",
+    "vlae",
+    "--network",
+    "conv",
+    "--hidden_dims",
+    4,
+    8,
+    "--window",
+    3,
+    "--num_samples",
+    2,
+    "--warmup_epochs",
+    0,
+)
+
+
+@pytest.fixture(scope="module")
+def trained_run(tmp_path_factory, idx_folder):
+    """Two epochs of a tiny VLAE."""
+    import assignment
+
+    folder = tmp_path_factory.mktemp("run")
+    flags = [*SMALL, "--data_dir", idx_folder, "--dataset", "mnist", "--batch_size", 32, "--latent_size", 3]
+    flags += ["--num_epochs", 2, "--checkpoint_dir", folder / "model_ckpts", "--output_dir", folder / "outputs"]
+    assert assignment.main(list(map(str, flags))) == 0
+    return folder
+
+
+def build(**kwargs):
+    keras.utils.set_random_seed(0)
+    arguments = {"data_shape": (8, 7, 1), "num_classes": 3, "latent_size": 2, "network": "resnet", "prior": "flow"}
+    return vae.build_model("vlae", **(arguments | {"hidden_dims": (4, 4), "window": 3} | kwargs))
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        {"window": 0},
+        {"likelihood": "logistic"},
+        {"likelihood": "logistic", "window": 0},
+        {"likelihood": "logistic", "data_shape": (8, 7, 3)},
+        {"likelihood": "logistic", "data_shape": (8, 7, 3), "window": 0, "prior": "gaussian"},
+        {"likelihood": "sigma", "data_shape": (2,), "network": "mlp", "window": 0},
+        {"num_classes": 0},
+        {"network": "mlp", "prior": "standard"},
+        {"network": "conv", "prior": "gaussian", "num_classes": 0},
+    ],
+)
+def test_parts_fit_together_and_every_weight_learns(kwargs):
+    model = build(**kwargs)
+    shape, num_classes = tuple(model.arguments["data_shape"]), model.arguments["num_classes"]
+    x = tf.round(tf.random.stateless_uniform((6, *shape), SEED))
+    labels = tf.one_hot(np.arange(6) % max(num_classes, 1), num_classes)
+    for weight in model.trainable_variables:  # some start at zero, and so would those before them
+        weight.assign_add(0.1 * tf.random.normal(weight.shape))
+    with tf.GradientTape() as tape:
+        distortion, rates = model.terms(x, labels, SEED)
+        loss = model.objective(distortion, rates)
+    assert distortion.shape == (6,)
+    assert rates.shape == (6, 2)
+    for weight, gradient in zip(model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True):
+        assert gradient is not None, weight.path
+        assert np.any(tf.convert_to_tensor(gradient) != 0), weight.path
+    samples = model.sample(5, labels[:5], seed=1)
+    assert samples.shape == (5, *shape)
+    np.testing.assert_array_equal(samples, model.sample(5, labels[:5], seed=1))
+    assert np.any(samples != model.sample(5, labels[:5], seed=2))
+
+
+def test_the_label_reaches_the_image_through_the_code_only():
+    model = build()
+    z = tf.random.stateless_normal((3, 2), SEED)
+    np.testing.assert_array_equal(model.decode(z, tf.one_hot([0, 1, 2], 3)), model.decode(z, tf.one_hot([2, 2, 2], 3)))
+
+
+def test_labels_are_needed_where_the_model_has_classes():
+    with pytest.raises(ValueError, match="needs labels"):
+        build().encode(tf.zeros((1, 8, 7, 1)))
+    assert build(num_classes=0).encode(tf.zeros((1, 8, 7, 1)))[0].shape == (1, 2)
+
+
+def test_training_prefers_a_window_where_pixels_follow_their_neighbours():
+    """On images of stripes the pixels above tell all but the first row: with a window the code has nothing to say."""
+    stripes = np.array(list(itertools.product([0.0, 1.0], repeat=7)), np.float32)
+    x = tf.repeat(stripes.reshape(-1, 1, 7, 1), 8, axis=1)
+    found = {}
+    for window in (0, 3):
+        model = build(num_classes=0, window=window, prior="standard", hidden_dims=(8,))
+        model.compile(keras.optimizers.Adam(1e-2))
+        model.optimizer.build(model.trainable_variables)
+        step = tf.function(lambda seed, model=model: model.train_step((x, None, seed)))
+        for number in range(150):
+            model.reset_metrics()
+            found[window] = step(tf.constant([number, 0]))
+    elbos = {window: float(logs["elbo"]) for window, logs in found.items()}
+    assert elbos[3] > elbos[0] + 1
+    assert -7 * np.log(2) - 1 < elbos[3] < -7 * np.log(2), "log p(x) of seven fair coins"
+    assert float(found[3]["rate"]) < float(found[0]["rate"])
+
+
+# The whole script
+
+
+def test_a_run_draws_and_saves_every_epoch(trained_run):
+    pictures = {path.name for path in (trained_run / RUN).glob("*.png")}
+    assert {f"epoch_00{n}_{kind}.png" for n in (1, 2) for kind in ("samples", "reconstructions")} < pictures
+    assert {path.name for path in (trained_run / "model_ckpts/vlae/mnist").iterdir()} == {
+        "vlae.weights.h5",
+        "epoch_001.weights.h5",
+        "epoch_002.weights.h5",
+    }
+    figures = metrics(trained_run / RUN)
+    assert {name: figures[name] for name in ("binarize", "likelihood", "prior", "window", "network")} == {
+        "binarize": "dynamic",
+        "likelihood": "bernoulli",
+        "prior": "flow",
+        "window": 3,
+        "network": "conv",
+    }
+    assert "log_p_x" not in figures["test"]
+
+
+def test_resumed_training_is_bit_identical(script, trained_run, tmp_path):
+    assert script(*SMALL, "--num_epochs", 1) == 0
+    assert script("--checkpoint", "model_ckpts/vlae/mnist/vlae.weights.h5", "--num_epochs", 2, only=True) == 0
+    assert_same_tensors(
+        tmp_path / "model_ckpts/vlae/mnist/vlae.weights.h5", trained_run / "model_ckpts/vlae/mnist/vlae.weights.h5"
+    )
+
+
+def test_log_likelihoods_are_reported_with_their_conditions(script, trained_run, capsys):
+    checkpoint = trained_run / "model_ckpts/vlae/mnist/vlae.weights.h5"
+    assert script("--evaluate", "--checkpoint", checkpoint, "--num_importance_samples", 20, only=True) == 0
+    found = metrics(RUN)["test"]
+    assert found["num_importance_samples"] == 20
+    assert found["log_p_x_given_y"] > found["elbo"]
+    assert found["log_p_x"] < found["log_p_x_given_y"] + 0.5, "the label says something, or little"
+    assert found["log_p_x_standard_error"] > 0
+    assert "log p(x) with 20 importance samples" in capsys.readouterr().out
+
+
+def test_samples_of_a_class_need_only_the_checkpoint(script, trained_run):
+    checkpoint = trained_run / "model_ckpts/vlae/mnist/vlae.weights.h5"
+    for _ in range(2):
+        assert script("--sample", "--checkpoint", checkpoint, "--labels", 7, 1, "--num_samples", 3, only=True) == 0
+        arrays = np.load(f"{RUN}/samples.npz")
+        assert arrays["labels"].tolist() == [7, 7, 7, 1, 1, 1]
+        assert set(np.unique(arrays["images"])) <= {0.0, 1.0}, "draws, not means"
+        shutil.copy(f"{RUN}/samples.npz", "kept.npz")
+    np.testing.assert_array_equal(arrays["images"], np.load("kept.npz")["images"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--binarize", "none"], {"likelihood": "logistic", "binarize": "none"}),
+        (["--likelihood", "logistic"], {"likelihood": "logistic", "binarize": "none"}),
+        (["--window", 0, "--prior", "gaussian"], {"window": 0, "prior": "gaussian", "binarize": "dynamic"}),
+        (["--network", "resnet"], {"network": "resnet", "binarize": "dynamic", "likelihood": "bernoulli"}),
+    ],
+)
+def test_settings_follow_what_was_asked_for(script, flags, expected):
+    assert script(*SMALL, "--num_epochs", 1, *flags) == 0
+    figures = metrics(RUN)
+    assert {name: figures[name] for name in expected} == expected
+    header = read_header("model_ckpts/vlae/mnist/vlae.weights.h5")
+    assert header["model"]["window"] == figures["window"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--likelihood", "sigma", "--binarize", "none"], "--likelihood sigma has no window"),
+        (["--likelihood", "bernoulli", "--binarize", "none"], "needs binary pixels"),
+        (["--dataset", "moons", "--network", "mlp"], "--window 3 is for images"),
+    ],
+)
+def test_pairs_that_make_no_sense_are_refused_in_one_line(script, capsys, flags, message):
+    assert script(*SMALL, *flags) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_points_have_a_learned_prior_and_no_window(script):
+    assert script("--model", "vlae", "--dataset", "moons", "--num_epochs", 1, "--hidden_dims", 8, only=True) == 0
+    figures = metrics("outputs/vlae/moons")
+    assert (figures["prior"], figures["window"], figures["likelihood"]) == ("flow", 0, "sigma")
