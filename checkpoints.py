@@ -91,7 +91,7 @@ def load_weights(model, path: str | os.PathLike) -> dict[str, Any]:
         CheckpointError: as `read_header`, or if the checkpoint is another model's; no tensor has been touched then.
     """
     header = read_header(path)
-    refuse_differences(path, header["model"], model.arguments)
+    refuse_differences(path, model.arguments | header["model"], model.arguments)  # an older header may have fewer
     with reading(path):
         model.load_weights(path)
     if model.optimizer is not None and int(model.optimizer.iterations) != header["iterations"]:

@@ -48,6 +48,17 @@ def test_a_checkpoint_restores_weights_optimizer_and_header(saved):
     assert len(header["history"]) == 3
 
 
+def test_a_checkpoint_from_before_an_argument_existed_still_loads(tmp_path):
+    model, path = build(), tmp_path / "old.weights.h5"
+    for name in ("prior", "window"):
+        del model.arguments[name]
+    save_model_weights(model, path, {"epoch": 0, "history": []})
+    other = build(seed=1)
+    assert not same(weights(model), weights(other))
+    assert "window" not in load_weights(other, path)["model"]
+    assert same(weights(model), weights(other))
+
+
 def test_plain_keras_reads_the_weights(saved):
     model, path = saved
     other = build(seed=1)
