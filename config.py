@@ -77,8 +77,8 @@ def suit_data(config: dict[str, Any], given: dict[str, Any], dataset: Dataset) -
             raise flags.FlagError(f"--binarize {binarize} is for images, and {dataset.name} are points")
         if likelihood in ("bernoulli", "logistic"):
             raise flags.FlagError(f"--likelihood {likelihood} is for pixels: points need sigma or gaussian")
-        if suited["network"] == "conv":
-            raise flags.FlagError("--network conv is for images: points need mlp")
+        if suited["network"] != "mlp":
+            raise flags.FlagError(f"--network {suited['network']} is for images: points need mlp")
     elif binarize != "none" and likelihood in ("sigma", "logistic"):
         raise flags.FlagError(f"--likelihood {likelihood} is for grey levels: binary pixels need bernoulli")
     if suited["window"]:

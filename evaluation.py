@@ -1,5 +1,6 @@
 """Bounds on log p(x) that are tighter than the ELBO."""
 
+import functools
 import math
 from collections.abc import Iterable
 
@@ -26,6 +27,7 @@ def importance_weighted(
     mean, logvar = model.encoder(x, condition)
     total = tf.fill(tf.shape(x)[:1], -np.inf)
     for k in tf.range(num_samples):
+        tf.autograph.experimental.set_loop_options(parallel_iterations=1)  # memory for one draw at a time
         log_weight = model.log_weight(x, condition, mean, logvar, tf.random.experimental.stateless_fold_in(seed, k))
         total = tf.reduce_logsumexp(tf.stack([total, log_weight]), axis=0)
     return total - tf.math.log(tf.cast(num_samples, tf.float32))
@@ -47,34 +49,33 @@ def log_likelihoods(
     For the marginal a pilot of a few draws scores every class. Those that matter are scored again with `num_samples`
     fresh draws, as the true class always is; so each summand is right on average, or too low, and log_p_x a bound.
     """
-    score = tf.function(lambda *arguments: importance_weighted(model, *arguments), reduce_retracing=True)
+    score = tf.function(functools.partial(importance_weighted, model), reduce_retracing=True)
     x, labels = (np.concatenate(parts) for parts in zip(*((x, labels) for x, labels, _ in batches), strict=True))
-    num_examples, num_classes = labels.shape
-    marginal = model.is_conditional and class_probs is not None
-    examples, classes, log_p_xy = np.arange(num_examples), np.zeros(num_examples, int), None
-    if marginal:
-        every_pair = np.repeat(np.arange(num_examples), num_classes), np.tile(np.arange(num_classes), num_examples)
-        pilot = score_pairs(score, x, np.eye(num_classes, dtype=np.float32), *every_pair, PILOT_SAMPLES, seed, "pilot")
-        log_p_xy = pilot.reshape(num_examples, num_classes) + np.log(class_probs)
-        matters = log_p_xy - np.logaddexp.reduce(log_p_xy, axis=1, keepdims=True) > NEGLIGIBLE
-        examples, classes = np.nonzero(matters | (labels > 0))
-        rows = np.eye(num_classes, dtype=np.float32)
-    else:
-        rows, classes = labels, examples
-    log_p = score_pairs(score, x, rows, examples, classes, num_samples, seed + 1, "log p(x)")
-    if not marginal:
+    if class_probs is None or not model.is_conditional:
+        own = np.arange(len(x))
+        log_p = score_pairs(score, x, labels, own, own, num_samples, seed, "log p(x)")
         return {"log_p_x_given_y" if model.is_conditional else "log_p_x": log_p}
-    log_p_xy[examples, classes] = log_p + np.log(class_probs[classes])
-    true_class = labels[examples, classes] > 0
-    return {"log_p_x_given_y": log_p[true_class], "log_p_x": np.logaddexp.reduce(log_p_xy, axis=1)}
+
+    one_hot = np.eye(len(class_probs), dtype=np.float32)
+    truth = labels.argmax(axis=1)
+    every_pair = (axis.reshape(-1) for axis in np.indices((len(x), len(class_probs))))
+    with np.errstate(divide="ignore"):
+        log_p_y = np.log(class_probs)  # -inf for a class that training never saw
+    pilot = score_pairs(score, x, one_hot, *every_pair, PILOT_SAMPLES, seed, "every class")
+    log_p_xy = pilot.reshape(len(x), -1) + log_p_y
+    matters = log_p_xy > NEGLIGIBLE + np.logaddexp.reduce(log_p_xy, axis=1, keepdims=True)
+    matters[np.arange(len(x)), truth] = True
+    examples, classes = np.nonzero(matters)
+    log_p = score_pairs(score, x, one_hot, examples, classes, num_samples, seed + 1, "log p(x)")
+    log_p_xy[examples, classes] = log_p + log_p_y[classes]
+    return {"log_p_x_given_y": log_p[classes == truth[examples]], "log_p_x": np.logaddexp.reduce(log_p_xy, axis=1)}
 
 
-def score_pairs(score, x, label_rows, examples, labels, num_samples, seed, title) -> np.ndarray:
-    """`score` for each pair of an example x[examples[i]] and a label label_rows[labels[i]]: (pairs,)."""
+def score_pairs(score, x, conditions, examples, chosen, num_samples, seed, title) -> np.ndarray:
+    """`score` for each pair of an example x[examples[i]] and its labels conditions[chosen[i]]: (pairs,)."""
     results = []
     for start in tqdm.trange(0, len(examples), PAIRS, desc=title, disable=None, leave=False):
         rows = slice(start, start + PAIRS)
-        pair_seed = tf.constant([seed, start])
-        pairs = tf.constant(x[examples[rows]]), tf.constant(label_rows[labels[rows]])
-        results.append(score(*pairs, pair_seed, tf.constant(num_samples)))
+        pairs = tf.constant(x[examples[rows]]), tf.constant(conditions[chosen[rows]])
+        results.append(score(*pairs, tf.constant([seed, start]), tf.constant(num_samples)))
     return np.concatenate(results)

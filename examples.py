@@ -138,7 +138,8 @@ class Dataset:
         )
 
     def has_several_labels(self) -> bool:
-        return bool(self.num_classes) and bool(np.any(self.train.labels.sum(axis=1) != 1))
+        """Whether there are labels, and not exactly one an example."""
+        return any(self.num_classes and np.any(part.labels.sum(axis=1) != 1) for part in (self.train, self.test))
 
 
 def make_dataset(

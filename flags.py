@@ -222,6 +222,10 @@ def parse_flags(argv: list[str] | None = None) -> dict[str, Any]:
     for flag in ("prior", "window"):
         if flag in given and given.get("model", "vae") != "vlae" and "checkpoint" not in given:
             parser.error(f"--{flag} needs --model vlae")
+    if given.get("window") and given.get("likelihood") in ("sigma", "gaussian"):
+        parser.error(f"--likelihood {given['likelihood']} has no window: take bernoulli or logistic, or --window 0")
     if "labels" in given and given.get("model", "vae") == "vae" and "checkpoint" not in given:
         parser.error("--labels needs a conditional model: --model cvae or vlae")
+    if "labels" in given and given.get("prior") == "standard":
+        parser.error("--labels contradicts --prior standard, which knows no classes")
     return given

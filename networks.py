@@ -107,7 +107,7 @@ def conv_decoder_body(
         steps += [block(inner, activation)] if block else []
         steps.append(DoublingConv2D(outer, activation))
     steps += [block(hidden_dims[0], activation)] if block else []
-    last = DoublingConv2D(channels, kernel_size=1 if block else 3, use_bias=False)  # at full size 3x3 is slow
+    last = DoublingConv2D(channels, use_bias=False)
     return Stack([*steps, last, CropTo(height, width)])
 
 
@@ -158,9 +158,9 @@ class DoublingConv2D(keras.layers.Layer):
     It does the work of a transposed convolution, on CPUs several times faster and without its checkerboard.
     """
 
-    def __init__(self, filters: int, activation: str | None = None, *, kernel_size=3, use_bias: bool = True, **kwargs):
+    def __init__(self, filters: int, activation: str | None = None, *, use_bias: bool = True, **kwargs):
         super().__init__(**kwargs)
-        self.conv = layers.Conv2D(4 * filters, kernel_size, padding="same", activation=activation, use_bias=use_bias)
+        self.conv = layers.Conv2D(4 * filters, 3, padding="same", activation=activation, use_bias=use_bias)
 
     def call(self, x):
         return tf.nn.depth_to_space(self.conv(x), 2)

@@ -114,13 +114,13 @@ def draw_interpolation(folder: pathlib.Path, model: VAE, dataset: Dataset, binar
     path = slerp(
         codes[:pairs, None], codes[pairs:, None], np.linspace(0, 1, STEPS)[None, :, None]
     )  # (pairs, steps, latent)
-    decoded = model.decode(
-        tf.constant(path.reshape(pairs * STEPS, -1), tf.float32), tf.repeat(labels[:pairs], STEPS, axis=0)
-    ).numpy()
+    # Step by step: where p(x|z) has no mean, all of a row are drawn with the same noise.
+    steps = [model.decode(tf.constant(path[:, i], tf.float32), labels[:pairs], seed) for i in range(STEPS)]
+    decoded = np.stack(steps, axis=1)
     x = x.numpy()
-    decoded = decoded.reshape(pairs, STEPS, *x.shape[1:])
     images = np.concatenate([x[:pairs, None], decoded, x[pairs:, None]], axis=1)
-    title = f"Interpolation in {STEPS} steps between two held-out examples"
+    shown = "" if model.likelihood.has_mean else ", x ~ p(x|z) with one noise a row"
+    title = f"Interpolation in {STEPS} steps between two held-out examples{shown}"
     if dataset.is_points:
         colours = {f"C{pair}": images[pair : pair + 1] for pair in range(pairs)}
         visualize.save_curves(folder / "interpolation.png", {title: (dataset.test.x, colours)})
@@ -160,7 +160,9 @@ def slerp(start: np.ndarray, end: np.ndarray, share: np.ndarray) -> np.ndarray:
     return np.where(straight, (1 - share) * start + share * end, on_circle)
 
 
-def draw_manifold(folder: pathlib.Path, model: VAE, class_names: Sequence[str], dataset: Dataset | None = None) -> None:
+def draw_manifold(
+    folder: pathlib.Path, model: VAE, class_names: Sequence[str], seed: int, dataset: Dataset | None = None
+) -> None:
     """manifold.png: a grid over the two latents, equally spaced in probability (Kingma and Welling 2014, figure 4).
 
     The steps are of noise, which the prior turns into codes. A conditional model has one manifold for each class. For
@@ -177,9 +179,11 @@ def draw_manifold(folder: pathlib.Path, model: VAE, class_names: Sequence[str], 
     manifolds = []
     for number in range(num_classes):
         labels = tf.one_hot(np.full(n * n, number), len(class_names)) if model.is_conditional else None
-        x = model.decode(model.prior.from_noise(noise, model.condition(labels)), labels).numpy()
+        x = model.decode(model.prior.from_noise(noise, model.condition(labels)), labels, seed).numpy()
         manifolds.append(x.reshape(n, n, *x.shape[1:]))
     path, title = folder / "manifold.png", "Manifold: the plane of the two latents, in equal steps of probability"
+    if not model.likelihood.has_mean:
+        title += ", x ~ p(x|z)"
     if is_points:
         panels = {}
         for number, net in enumerate(manifolds):

@@ -15,7 +15,7 @@ class Prior(keras.layers.Layer):
     def __init__(self, latent_size: int, num_classes: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.latent_size = latent_size
-        self.num_classes = num_classes
+        self.num_classes = num_classes  # of which it knows; 0 for p(z)
 
     def log_prob(self, z: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """log p(z|y) in nats, as one summand for each latent: (batch, latent) -> (batch, latent)."""
@@ -38,7 +38,10 @@ class Prior(keras.layers.Layer):
 
 
 class StandardNormalPrior(Prior):
-    """p(z) = N(0, I), whatever the labels."""
+    """p(z) = N(0, I): it knows no classes."""
+
+    def __init__(self, latent_size: int, num_classes: int = 0, **kwargs):
+        super().__init__(latent_size, **kwargs)
 
     def log_prob(self, z, condition=None):
         return normal_log_prob(z)
@@ -94,7 +97,8 @@ class FlowPrior(Prior):
 
     def __init__(self, latent_size: int, num_classes: int = 0, num_steps: int = 4, hidden_width: int = 256, **kwargs):
         super().__init__(latent_size, num_classes, **kwargs)
-        self.steps = [MaskedStep(latent_size, num_classes, hidden_width) for _ in range(num_steps)]
+        width = max(hidden_width, latent_size)  # a unit at least for every latent
+        self.steps = [MaskedStep(latent_size, num_classes, width) for _ in range(num_steps)]
 
     def log_prob(self, z, condition=None):
         log_volume = tf.zeros_like(z)
@@ -120,7 +124,7 @@ class MaskedStep(keras.layers.Layer):
     def __init__(self, latent_size: int, num_classes: int, hidden_width: int, **kwargs):
         super().__init__(**kwargs)
         order = np.arange(latent_size)
-        reach = np.arange(hidden_width) % max(latent_size - 1, 1)  # the last latent that a hidden unit sees
+        reach = np.arange(hidden_width) * max(latent_size - 1, 1) // hidden_width  # the last latent that a unit sees
         self.mask_in = (order[:, None] <= reach[None, :]).astype(np.float32)
         self.mask_out = np.tile(reach[:, None] < order[None, :], 2).astype(np.float32)
         self.kernel_in = self.add_weight(shape=self.mask_in.shape, name="kernel_in")

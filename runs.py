@@ -137,6 +137,8 @@ def make_model(config: dict[str, Any], dataset: Dataset, header: dict[str, Any] 
         arguments = header["model"]
     if config["labels"] and not arguments["num_classes"]:
         raise flags.FlagError("--labels needs classes, and the data have none")
+    if config["labels"] and arguments["model"] == "vlae" and arguments["prior"] == "standard":
+        raise flags.FlagError("--labels needs a prior that knows classes, and this model's is standard")
     if config["labels"] and max(config["labels"]) >= arguments["num_classes"]:
         raise flags.FlagError(
             f"--labels {max(config['labels'])}: there are classes 0 to {arguments['num_classes'] - 1} only"
@@ -259,7 +261,6 @@ def evaluate(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[
         dataset.split: {
             **{name: float(figures[name]) for name in ("elbo", "rate", "distortion")},
             **bits_per_dim(config, dataset, float(figures["elbo"])),
-            **log_likelihoods(config, model, dataset, batches),
             "num_examples": len(dataset.test),
         },
     }
@@ -274,29 +275,29 @@ def evaluate(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[
     line = "  ".join(f"{name} {found[name]:.2f}" for name in ("elbo", "rate", "distortion"))
     if "bits_per_dim" in found:
         line += f"  bits_per_dim {found['bits_per_dim']:.3f}"
-    print(f"{dataset.split} figures of {len(dataset.test):,} examples, in nats per example: {line}")
-    for name, symbol in LOG_LIKELIHOODS.items():
-        if name in found:
-            print(
-                f"{symbol} with {config['num_importance_samples']} importance samples: {found[name]:.2f} "
-                f"+- {found[f'{name}_standard_error']:.2f}"
-            )
+    print(f"{dataset.split} figures of {len(dataset.test):,} examples, in nats per example: {line}", flush=True)
+    if config["num_importance_samples"]:  # may take long: all else is written by now
+        found |= log_likelihoods(config, model, dataset, batches)
+        results.write_metrics(output_dir, metrics)
 
 
 def log_likelihoods(config: dict[str, Any], model: VAE, dataset: Dataset, batches: tf.data.Dataset) -> dict[str, Any]:
-    """Importance-weighted figures, if they are asked for, each with its standard error over the examples."""
-    if not config["num_importance_samples"]:
-        return {}
+    """Importance-weighted figures, each with its standard error over the examples; also printed."""
     class_probs = None
     if model.is_conditional and not dataset.has_several_labels():
         class_probs = dataset.train.labels.mean(axis=0)
+    elif model.is_conditional:
+        print("NOTE: no log p(x): with several labels at a time there is no sum over classes")
     values = evaluation.log_likelihoods(
         model, batches, num_samples=config["num_importance_samples"], seed=config["seed"], class_probs=class_probs
     )
-    found = {"num_importance_samples": config["num_importance_samples"]}
+    num_samples = config["num_importance_samples"]
+    found = {"num_importance_samples": num_samples}
     for name, log_likelihood in values.items():
-        found[name] = float(np.mean(log_likelihood))
-        found[f"{name}_standard_error"] = float(np.std(log_likelihood) / math.sqrt(len(log_likelihood)))
+        mean, error = np.mean(log_likelihood), np.std(log_likelihood) / math.sqrt(len(log_likelihood))
+        found |= {name: float(mean), f"{name}_standard_error": float(error)}
+        symbol = LOG_LIKELIHOODS[name]
+        print(f"{symbol} with {num_samples} importance samples: {mean:.2f} (standard error over examples {error:.2f})")
     return found
 
 
@@ -327,7 +328,7 @@ def draw_samples(
         save_arrays=config["sample"] and not prefix,
     )
     if config["latent_size"] == 2 and not prefix:
-        pictures.draw_manifold(output_dir, model, class_names, dataset)
+        pictures.draw_manifold(output_dir, model, class_names, config["seed"], dataset)
 
 
 def draw_epoch(config: dict[str, Any], model: VAE, dataset: Dataset, prefix: str) -> None:

@@ -16,7 +16,7 @@ from vae import VAE
 FIGURES = ("loss", "elbo", "rate", "distortion")
 STEPS_PER_EXECUTION = 16  # training steps between two returns to Python
 # Where a model differs from AveragedAdam's defaults. On MNIST gradients have norms of 15 to 60 and rare large ones.
-OPTIMIZER = {"vlae": {"averaging": 0.9995, "global_clipnorm": 50.0}}
+OPTIMIZER = {"vlae": {"averaging": 0.9995, "global_clipnorm": 200.0}}
 
 
 class TrainingError(Exception):

@@ -20,6 +20,7 @@ from networks import NETWORKS, Decoder, PixelLayers, Stack
 from priors import PRIORS, normal_log_prob
 
 FEATURES = 32  # channels of the map that a VLAE's decoder makes of z
+SAMPLE_BLOCK = 500  # codes that are decoded at once
 
 
 class VAE(keras.Model):
@@ -143,17 +144,22 @@ class VAE(keras.Model):
 
     def sample(self, num: int, labels: tf.Tensor | None = None, seed: int = 0, *, show_mean: bool = True) -> tf.Tensor:
         """`num` draws z ~ p(z), each shown by `decode` or as a draw from p(x|z); the same for the same seed."""
-        z = self.prior.sample(num, tf.constant([seed, 0]), self.condition(labels))
-        if show_mean:
-            return self.decode(z, labels, seed)
-        return self.draw(self.likelihood_params(z, self.condition(labels)), seed)
+        condition = self.condition(labels)
+        z = self.prior.sample(num, tf.constant([seed, 0]), condition)
+        blocks = []
+        for start in range(0, num, SAMPLE_BLOCK):
+            rows = slice(start, start + SAMPLE_BLOCK)
+            params = self.likelihood_params(z[rows], None if condition is None else condition[rows])
+            is_mean = show_mean and self.likelihood.has_mean
+            blocks.append(self.likelihood.mean(params) if is_mean else self.draw(params, seed, start))
+        return tf.concat(blocks, axis=0)
 
-    def draw(self, params: tf.Tensor, seed: int) -> tf.Tensor:
-        """x ~ p(x|z), of the shape of the data."""
-        return self.likelihood.sample(params, tf.constant([seed, 1]))
+    def draw(self, params: tf.Tensor, seed: int, first: int = 0) -> tf.Tensor:
+        """x ~ p(x|z), of the shape of the data; `first` numbers the first of many, drawn in several calls."""
+        return self.likelihood.sample(params, tf.constant([seed, 1 + first]))
 
     def log_weight(self, x, condition, mean, logvar, seed) -> tf.Tensor:
-        """log p(x, z) - log q(z|x) at one z ~ q(z|x), (batch,) in nats: an importance weight, whose mean is p(x)."""
+        """log of the importance weight p(x, z) / q(z|x) at one z ~ q(z|x): (batch,) in nats. Weights average p(x)."""
         z = reparameterize(mean, logvar, seed)
         log_joint = self.prior.log_prob(z, condition) - normal_log_prob(z, mean, logvar)
         return self.likelihood.log_prob(x, self.likelihood_params(z, condition)) + sum_per_example(log_joint)
@@ -172,12 +178,12 @@ class VLAE(VAE):
     """q(z|x, y), learned p(z|y), p(x|z) = prod_i p(x_i | z, window_i(x)): the variational lossy autoencoder of Chen et
     al. (2016), made class-conditional. The likelihood sees the pixels nearby, so that the code is left with the rest.
 
-    The label reaches x only through the code. Without labels the same, with p(z).
+    The label reaches x only through the code. Under a prior without classes the same, with q(z|x) and p(z).
     """
 
-    def __init__(self, *parts, is_conditional: bool, **kwargs):
-        super().__init__(*parts, **kwargs)
-        self.is_conditional = is_conditional
+    @property
+    def is_conditional(self):
+        return self.prior.num_classes > 0
 
     def condition(self, labels):
         return required(labels) if self.is_conditional else None
@@ -225,8 +231,10 @@ def build_model(
         objective: beta, warmup_steps, free_bits; see VAE.
 
     Raises:
-        ValueError: for parts that do not fit the data.
+        ValueError: for parts that do not fit the data or one another.
     """
+    if model != "vlae" and (prior != "standard" or window):
+        raise ValueError(f"a {model} has a standard prior and no window")
     parts = NETWORKS[network]
     widths = tuple(hidden_dims or parts["hidden_dims"])
     encoder = parts["encoder"](widths, latent_size, activation)
@@ -238,8 +246,6 @@ def build_model(
         sees_features=model == "vlae" and len(data_shape) == 3,
     )
     p_z = PRIORS[prior](latent_size, num_classes if model == "vlae" else 0)
-    if model == "vlae":
-        objective["is_conditional"] = num_classes > 0
     built = MODELS[model](encoder, decoder, p_z, p_x, **objective)
     x, labels = tf.zeros((1, *data_shape)), tf.zeros((1, num_classes))
     built.terms(x, labels, tf.constant([0, 0]))  # creates the weights

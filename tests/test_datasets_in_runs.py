@@ -64,6 +64,7 @@ def test_a_vae_of_points_learns_their_scale(script, tmp_path):
         (["--dataset", "moons", "--likelihood", "bernoulli"], "--likelihood bernoulli is for pixels"),
         (["--dataset", "moons", "--likelihood", "logistic"], "--likelihood logistic is for pixels"),
         (["--dataset", "moons", "--network", "conv"], "--network conv is for images"),
+        (["--dataset", "moons", "--network", "resnet"], "--network resnet is for images"),
         (["--dataset", "moons", "--binarize", "dynamic"], "--binarize dynamic is for images, and moons are points"),
         (["--dataset", "moons", "--image_size", "8"], "--image_size is for images, and moons are points"),
         (["--binarize", "dynamic", "--likelihood", "sigma"], "--likelihood sigma is for grey levels"),
@@ -92,6 +93,36 @@ def test_a_folder_of_colour_images_of_odd_size(script, tmp_path, colour_folder, 
     assert images.shape == (3 if model == "vae" else 6, 9, 7, 3)
     assert images.min() >= 0
     assert images.max() <= 1
+
+
+def test_a_vlae_of_colour_images_without_labels(script, colour_folder):
+    """Its likelihood is that of levels, and nothing in it is conditional."""
+    flags = ["--dataset", colour_folder / "red", "--network", "conv", "--hidden_dims", 4, "--num_epochs", 1]
+    assert script(*flags, "--model", "vlae", "--num_importance_samples", 2) == 0
+    figures = metrics("outputs/vlae/red")
+    expected = {"likelihood": "logistic", "binarize": "none", "window": 7, "prior": "flow"}
+    assert {name: figures[name] for name in expected} == expected
+    assert figures["test"]["bits_per_dim"] > 0
+    assert "log_p_x" in figures["test"]
+    assert "log_p_x_given_y" not in figures["test"]
+    assert script("--sample", "--model", "vlae", "--dataset", colour_folder / "red", "--num_samples", 3) == 0
+    arrays = np.load("outputs/vlae/red/samples.npz")
+    assert arrays["images"].shape == (3, 9, 7, 3)
+    assert "labels" not in arrays
+    assert np.allclose(arrays["images"] * 255, np.rint(arrays["images"] * 255), atol=1e-3), "levels"
+
+
+def test_a_vlae_of_examples_with_several_labels_has_no_sum_over_classes(script, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (40, 6, 5), dtype=np.uint8), rng.integers(0, 2, (40, 3), dtype=np.uint8)
+    np.savez(tmp_path / "several.npz", images=images, labels=labels)
+    flags = ["--dataset", tmp_path / "several.npz", "--network", "mlp", "--hidden_dims", 4, "--latent_size", 2]
+    assert script(*flags, "--model", "vlae", "--num_epochs", 1, "--num_importance_samples", 2) == 0
+    assert "no log p(x)" in capsys.readouterr().out
+    found = metrics("outputs/vlae/several")["test"]
+    assert "log_p_x_given_y" in found
+    assert "log_p_x" not in found
+    assert (tmp_path / "outputs/vlae/several/manifold.png").exists()
 
 
 def test_own_images_resume_bit_for_bit(script, colour_folder):

@@ -75,6 +75,8 @@ def test_weights_of_the_rate_are_not_negative(flag, value, capsys):
         ("--model vlae --window -3", "must be odd"),
         ("--window 7", "--window needs --model vlae"),
         ("--is_cvae --prior flow", "--prior needs --model vlae"),
+        ("--model vlae --window 7 --likelihood sigma", "--likelihood sigma has no window"),
+        ("--model vlae --prior standard --labels 3", "--labels contradicts --prior standard"),
         ("--device tpu", "must be auto, cpu, gpu or gpu:N"),
         ("--cuda maybe", "must be true or false"),
         ("--run_name ../x", "must be a plain folder name"),

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import keras
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from likelihoods import LIKELIHOODS, Bernoulli, DiscretizedLogistic, Gaussian, Sigma
+from likelihoods import LIKELIHOODS, Bernoulli, ColourLogistic, DiscretizedLogistic, Gaussian, Sigma
 
 SEED = tf.constant([1, 2])
 
@@ -113,6 +114,21 @@ def test_samples_of_the_logistic_are_levels_as_often_as_they_are_probable():
     frequencies = np.bincount(levels, minlength=256) / len(levels)
     probabilities = np.exp(DiscretizedLogistic().log_prob(LEVELS[:, None], logistic_params(0.02, math.log(0.01))))
     np.testing.assert_allclose(frequencies, probabilities, atol=5 * math.sqrt(0.1 / 200_000))
+
+
+def test_colours_are_drawn_as_often_as_they_are_probable(monkeypatch):
+    """All 64 colours of 4 levels, with slopes that matter: green follows red, blue both."""
+    monkeypatch.setattr(ColourLogistic, "LEVELS", 4)
+    colours, num = np.array(list(itertools.product(np.arange(4) / 3, repeat=3)), np.float32), 100_000
+    params = tf.constant([[[[0.3, 0.5, 0.6, -1.5, -2.0, -2.5, 0.8, -0.5, 1.2]]]])
+    p_x = ColourLogistic()
+    probabilities = np.exp(p_x.log_prob(colours.reshape(-1, 1, 1, 3), tf.repeat(params, 64, axis=0)))
+    drawn = p_x.sample(tf.repeat(params, num, axis=0), SEED).numpy().reshape(num, 3)
+    digits = np.rint(drawn * 3).astype(int) @ [16, 4, 1]
+    frequencies = np.bincount(digits, minlength=64) / num
+    np.testing.assert_allclose(frequencies, probabilities, atol=5 * np.sqrt(0.1 / num))
+    by_red = np.array([drawn[drawn[:, 0] == red, 1].mean() for red in (0, 1)])
+    assert by_red[1] > by_red[0] + 0.2
 
 
 @pytest.mark.parametrize(("location", "log_scale"), [(0.5, -2.0), (0.0, -3.0), (1.1, -2.5), (0.3, -7.0)])

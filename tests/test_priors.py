@@ -78,13 +78,14 @@ def test_a_fresh_flow_is_the_standard_normal():
     np.testing.assert_allclose(FlowPrior(LATENT, CLASSES).log_prob(z, condition(5)), normal_log_prob(z), atol=1e-5)
 
 
-def test_each_latent_of_a_step_depends_on_those_before_it_only():
-    step = build("flow", num_steps=1).steps[0]
-    z = tf.random.stateless_normal((1, LATENT), SEED)
+@pytest.mark.parametrize("latent_size", [2, LATENT, 40])
+def test_each_latent_of_a_step_depends_on_those_before_it_only(latent_size):
+    step = build("flow", latent_size, num_steps=1, hidden_width=16).steps[0]
+    z = tf.random.stateless_normal((1, latent_size), SEED)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(z)
         mean, logvar = step(z, condition(1))
     for output in (mean, logvar):
         jacobian = np.abs(tape.batch_jacobian(output, z)[0])
-        assert np.all(jacobian[np.triu_indices(LATENT)] == 0)
-        assert np.all(jacobian[np.tril_indices(LATENT, -1)] > 0)
+        assert np.all(jacobian[np.triu_indices(latent_size)] == 0)
+        assert np.all(jacobian[np.tril_indices(latent_size, -1)] > 0)

@@ -86,6 +86,22 @@ def test_parts_fit_together_and_every_weight_learns(kwargs):
     assert np.any(samples != model.sample(5, labels[:5], seed=2))
 
 
+def test_many_samples_are_made_in_blocks(monkeypatch):
+    model = build(num_classes=0)
+    whole = model.sample(7, seed=1)
+    monkeypatch.setattr(vae, "SAMPLE_BLOCK", 3)
+    parts = model.sample(7, seed=1)
+    assert parts.shape == whole.shape
+    assert len(np.unique(parts.numpy().reshape(7, -1), axis=0)) == 7, "each block with noise of its own"
+
+
+@pytest.mark.parametrize("model", ["vae", "cvae"])
+@pytest.mark.parametrize("part", [{"prior": "flow"}, {"window": 3}])
+def test_parts_of_a_vlae_are_refused_elsewhere(model, part):
+    with pytest.raises(ValueError, match="has a standard prior and no window"):
+        vae.build_model(model, data_shape=(8, 7, 1), num_classes=3, **part)
+
+
 def test_the_label_reaches_the_image_through_the_code_only():
     model = build()
     z = tf.random.stateless_normal((3, 2), SEED)
@@ -186,12 +202,28 @@ def test_settings_follow_what_was_asked_for(script, flags, expected):
     assert header["model"]["window"] == figures["window"]
 
 
+def test_a_prior_without_classes_makes_the_model_unconditional(script, capsys):
+    """The label could reach x through the prior only, so nothing is drawn by class and no log p(x|y) is given."""
+    flags = [*SMALL, "--prior", "standard", "--num_epochs", 1, "--num_importance_samples", 2]
+    assert script(*flags) == 0
+    found = metrics(RUN)["test"]
+    assert "log_p_x" in found
+    assert "log_p_x_given_y" not in found
+    checkpoint = "model_ckpts/vlae/mnist/vlae.weights.h5"
+    assert script("--sample", "--checkpoint", checkpoint, "--num_samples", 3, only=True) == 0
+    arrays = np.load(f"{RUN}/samples.npz")
+    assert arrays["images"].shape == (3, 12, 12, 1)
+    assert "labels" not in arrays
+    assert script("--sample", "--checkpoint", checkpoint, "--labels", 3, only=True) == 1
+    assert "--labels needs a prior that knows classes" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--likelihood", "sigma", "--binarize", "none"], "--likelihood sigma has no window"),
         (["--likelihood", "bernoulli", "--binarize", "none"], "needs binary pixels"),
         (["--dataset", "moons", "--network", "mlp"], "--window 3 is for images"),
+        (["--labels", 12], "there are classes 0 to 9 only"),
     ],
 )
 def test_pairs_that_make_no_sense_are_refused_in_one_line(script, capsys, flags, message):
