@@ -1,4 +1,4 @@
-"""The training loop: Adam with weight averaging, figures after every epoch, a progress bar."""
+"""The training loop: figures after every epoch, a progress bar."""
 
 import contextlib
 import math
@@ -11,49 +11,16 @@ import tensorflow as tf
 import tqdm
 
 from networks import NETWORKS
+from optimizers import AveragedAdam, AveragedMuon
 from vae import VAE
 
 FIGURES = ("loss", "elbo", "rate", "distortion")
 STEPS_PER_EXECUTION = 16  # training steps between two returns to Python
-# Where a model differs from AveragedAdam's defaults. On MNIST gradients have norms of 15 to 60 and rare large ones.
-OPTIMIZER = {"vlae": {"averaging": 0.9995, "global_clipnorm": 200.0}}
+OPTIMIZERS = {"vae": AveragedAdam, "cvae": AveragedAdam, "vlae": AveragedMuon}
 
 
 class TrainingError(Exception):
     """Training cannot go on; the message says where it stopped and what to try."""
-
-
-class AveragedAdam(keras.optimizers.Adam):
-    """Adam that also keeps a running average of the weights (Polyak and Juditsky 1992).
-
-    The average does as well as the weights at the end of a decaying learning rate, but no end has to be known: a run of
-    4 epochs is the first part of one of 10. After t steps its momentum is min(`averaging`, t / (t + 9)).
-    """
-
-    def __init__(self, learning_rate: float = 1e-3, beta_2: float = 0.99, averaging: float = 0.997, **kwargs):
-        super().__init__(learning_rate, beta_2=beta_2, **kwargs)
-        self.averaging = averaging
-
-    def build(self, variables):
-        if not self.built:
-            super().build(variables)
-            self.averages = [self.add_variable_from_reference(variable, name="average") for variable in variables]
-            for variable, average in zip(variables, self.averages, strict=True):
-                average.assign(variable)
-
-    def apply(self, grads, trainable_variables=None):
-        step = tf.cast(self.iterations, tf.float32)
-        super().apply(grads, trainable_variables)
-        momentum = tf.minimum(self.averaging, step / (step + 9.0))
-        for weight, average in zip(self._trainable_variables, self.averages, strict=True):
-            average.assign(momentum * average + (1.0 - momentum) * weight)
-
-    def exchange_weights(self) -> None:
-        """Exchange the model's weights and their averages, exactly (Keras's SwapEMAWeights rounds)."""
-        for weight, average in zip(self._trainable_variables, self.averages, strict=True):
-            held = tf.identity(weight.value)
-            weight.assign(average)
-            average.assign(held)
 
 
 @contextlib.contextmanager
@@ -70,7 +37,7 @@ def training_weights(model: VAE):
 def compile_model(model: VAE, learning_rate: float = 1e-3) -> None:
     """Make the model ready for `train` and `evaluate`, with a built optimizer, as loading a checkpoint needs it."""
     jit_compile = NETWORKS[model.arguments["network"]]["jit_compile"]
-    optimizer = AveragedAdam(learning_rate, **OPTIMIZER.get(model.arguments["model"], {}))
+    optimizer = OPTIMIZERS[model.arguments["model"]](learning_rate)
     model.compile(optimizer, jit_compile=jit_compile, steps_per_execution=STEPS_PER_EXECUTION)
     model.make_train_function()
     model.jit_compile = False  # a pass over held-out data is too short to pay for its compilation

@@ -38,10 +38,11 @@ def main() -> None:
     x, labels = to_batch(dataset.test[one_of_each], "dynamic", seed=0)
     rows, names = [x.numpy()], ["original"]
     for checkpoint in arguments.checkpoints:
-        model = build_model(**read_header(checkpoint)["model"])
+        header = read_header(checkpoint)
+        model = build_model(**header["model"])
         compile_model(model)
         load_weights(model, checkpoint)
-        batches = evaluation_batches(dataset.test[:NUM_SCORED], seed=0, binarize="dynamic")
+        batches = evaluation_batches(dataset.test[:NUM_SCORED], seed=0, binarize=header["config"]["binarize"])
         rate = model.evaluate(batches, verbose=0, return_dict=True)["rate"]
         mean, _ = model.encode(x, labels)
         params = model.likelihood_params(mean, labels)

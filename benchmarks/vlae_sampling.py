@@ -22,7 +22,7 @@ from vae import build_model
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--batch", type=int, default=100)
-    parser.add_argument("--window", type=int, default=7)
+    parser.add_argument("--window", type=int, default=7, help="odd, at least 3")
     arguments = parser.parse_args()
     model = build_model(
         "vlae", data_shape=(28, 28, 1), num_classes=10, latent_size=32, network="resnet", activation="elu",
@@ -37,7 +37,7 @@ def main() -> None:
     seconds = []
     for repeat in range(7):
         started = time.perf_counter()
-        images = model.sample(arguments.batch, labels, repeat)
+        images = model.sample(arguments.batch, labels, repeat).numpy()
         seconds.append(time.perf_counter() - started)
     fast = statistics.median(seconds)
     print(
@@ -45,7 +45,6 @@ def main() -> None:
     )
 
     z = model.prior.sample(arguments.batch, tf.constant([0, 0]), labels)
-
     features = model.likelihood_params(z, None)
 
     @tf.function

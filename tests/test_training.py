@@ -1,4 +1,5 @@
 import io
+import math
 import sys
 
 import keras
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import optimizers
 import training
 from vae import build_model
 
@@ -40,6 +42,41 @@ def test_the_average_follows_its_formula_and_leaves_adam_alone():
         np.testing.assert_allclose(a, b, atol=1e-6)
     for average, value in zip(averaged.optimizer.averages, expected, strict=True):
         np.testing.assert_allclose(average, value, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(20, 7), (7, 20), (9, 9)])
+def test_orthogonalizing_keeps_directions_and_evens_out_their_sizes(shape):
+    matrix = tf.random.stateless_normal(shape, [3, 4])
+    u, sizes, v = np.linalg.svd(matrix, full_matrices=False)
+    rotated = u.T @ optimizers.orthogonalized(matrix).numpy() @ v.T
+    assert sizes.max() > 2 * sizes.min()
+    np.testing.assert_allclose(rotated, np.diag(np.diag(rotated)), atol=1e-5)
+    assert np.all(np.abs(np.diag(rotated) - 1) < 0.4)
+
+
+def test_muon_turns_kernels_and_leaves_the_rest_to_adam():
+    keras.utils.set_random_seed(0)
+    start = [tf.random.normal(shape) for shape in ((3, 3, 2, 8), (6, 5), (5,), (4, 4, 3))]
+    gradients = [[tf.random.normal(value.shape) for value in start] for _ in range(3)]
+
+    def steps(optimizer):
+        variables = [keras.Variable(value) for value in start]
+        optimizer.build(variables)
+        for gradient in gradients:
+            before = [np.array(variable) for variable in variables]
+            optimizer.apply(gradient, variables)
+        return [np.array(variable) - old for variable, old in zip(variables, before, strict=True)]
+
+    muon, adam = steps(optimizers.AveragedMuon(0.01)), steps(optimizers.AveragedAdam(0.01))
+    for ours, adams in zip(muon[2:], adam[2:], strict=True):
+        np.testing.assert_allclose(ours, adams, atol=1e-7)
+    for number, step in enumerate(muon[:2]):
+        first, second, third = (gradient[number].numpy() for gradient in gradients)
+        momentum = 0.95 * (0.95 * first + second) + third
+        direction = (third + 0.95 * momentum).reshape(-1, step.shape[-1])
+        expected = -0.01 * 0.2 * math.sqrt(max(direction.shape)) * optimizers.orthogonalized(tf.constant(direction))
+        np.testing.assert_allclose(step.reshape(direction.shape), expected, atol=1e-5)
+        assert np.sqrt(np.mean(np.square(step))) == pytest.approx(0.01 * 0.2, rel=0.2), "about the size of Adam's"
 
 
 def test_exchanging_weights_twice_changes_no_bit():
