@@ -11,7 +11,7 @@ from examples import Dataset
 FALLBACK = "mnist_sample"  # what the run without --dataset uses where MNIST is out of reach
 # A variational lossy autoencoder, where it differs; found on held-out training images (README).
 VLAE_DEFAULTS = {
-    "latent_size": 32,
+    "latent_size": 12,
     "num_epochs": 30,
     "warmup_epochs": 2,
     "prior": "flow",
@@ -91,7 +91,8 @@ def vlae_defaults(dataset: Dataset, given: dict[str, Any], defaults: dict[str, A
     if dataset.is_points:
         return {name: VLAE_DEFAULTS[name] for name in ("prior", "sample_and_save_frequency")}
     settings = VLAE_DEFAULTS | VLAE_IMAGE_DEFAULTS
-    settings["num_epochs"] = max(settings["num_epochs"], defaults.get("num_epochs", 0))
+    for name in ("latent_size", "num_epochs"):
+        settings[name] = max(settings[name], defaults.get(name, 0))
     is_binary = dataset.data_shape[-1] == 1 and dataset.is_near_binary()
     if is_binary and given.get("likelihood", "bernoulli") == "bernoulli" and "binarize" not in given:
         return settings | {"binarize": "dynamic"}

@@ -151,7 +151,7 @@ def build_parser() -> Parser:
         "--latent_dim",
         type=number(int, 1, maximum=65536),
         metavar="N",
-        help="default 15; points 2, colour 64, vlae 32",
+        help="default 15; points 2, colour 64, vlae 12",
     )
     add("--network", choices=("mlp", "conv", "resnet"), help="default mlp; colour images conv; vlae resnet")
     add("--hidden_dims", type=number(int, 1, maximum=65536), nargs="+", metavar="N",

@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=7, help="odd, at least 3")
     arguments = parser.parse_args()
     model = build_model(
-        "vlae", data_shape=(28, 28, 1), num_classes=10, latent_size=32, network="resnet", activation="elu",
+        "vlae", data_shape=(28, 28, 1), num_classes=10, latent_size=12, network="resnet", activation="elu",
         prior="flow", window=arguments.window,
     )  # fmt: skip
     labels = tf.one_hot(np.arange(arguments.batch) % 10, 10)
