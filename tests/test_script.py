@@ -87,7 +87,7 @@ def test_learning_shows_in_the_test_figure(script):
     assert float(rows[-1]["test_elbo"]) > float(rows[0]["test_elbo"]) + 5
 
 
-@pytest.mark.parametrize("model", ["vae", "cvae"])
+@pytest.mark.parametrize("model", ["vae", pytest.param("cvae", marks=pytest.mark.slow)])
 def test_resumed_training_is_bit_identical_across_processes(tmp_path, idx_folder, model):
     """2 + 2 epochs, in two processes, against 4: the same weights, optimizer, history."""
     flags = [

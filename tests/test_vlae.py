@@ -191,7 +191,11 @@ def test_samples_of_a_class_need_only_the_checkpoint(script, trained_run):
         (["--binarize", "none"], {"likelihood": "logistic", "binarize": "none"}),
         (["--likelihood", "logistic"], {"likelihood": "logistic", "binarize": "none"}),
         (["--window", 0, "--prior", "gaussian"], {"window": 0, "prior": "gaussian", "binarize": "dynamic"}),
-        (["--network", "resnet"], {"network": "resnet", "binarize": "dynamic", "likelihood": "bernoulli"}),
+        pytest.param(
+            ["--network", "resnet"],
+            {"network": "resnet", "binarize": "dynamic", "likelihood": "bernoulli"},
+            marks=pytest.mark.slow,  # XLA compiles it
+        ),
     ],
 )
 def test_settings_follow_what_was_asked_for(script, flags, expected):
