@@ -104,7 +104,7 @@ def refuse_window(dataset: Dataset, likelihood: str, binarize: str, window: int)
     if dataset.is_points:
         raise flags.FlagError(f"--window {window} is for images, and {dataset.name} are points")
     if likelihood not in ("bernoulli", "logistic"):
-        raise flags.FlagError(f"--likelihood {likelihood} has no window: take bernoulli or logistic, or --window 0")
+        raise flags.FlagError(flags.NO_WINDOW.format(likelihood))
     if likelihood == "bernoulli" and binarize == "none":
         raise flags.FlagError(
             "--likelihood bernoulli with a window needs binary pixels: --binarize dynamic or threshold"

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 MODELS = ("vae", "cvae", "vlae")
 WIDEST_WINDOW = 63
+NO_WINDOW = "--likelihood {} has no window: take bernoulli or logistic, or --window 0"
 DEFAULTS = {
     "model": "vae",
     "dataset": "mnist",
@@ -223,7 +224,7 @@ def parse_flags(argv: list[str] | None = None) -> dict[str, Any]:
         if flag in given and given.get("model", "vae") != "vlae" and "checkpoint" not in given:
             parser.error(f"--{flag} needs --model vlae")
     if given.get("window") and given.get("likelihood") in ("sigma", "gaussian"):
-        parser.error(f"--likelihood {given['likelihood']} has no window: take bernoulli or logistic, or --window 0")
+        parser.error(NO_WINDOW.format(given["likelihood"]))
     if "labels" in given and given.get("model", "vae") == "vae" and "checkpoint" not in given:
         parser.error("--labels needs a conditional model: --model cvae or vlae")
     if "labels" in given and given.get("prior") == "standard":

@@ -137,8 +137,6 @@ def make_model(config: dict[str, Any], dataset: Dataset, header: dict[str, Any] 
         arguments = header["model"]
     if config["labels"] and not arguments["num_classes"]:
         raise flags.FlagError("--labels needs classes, and the data have none")
-    if config["labels"] and arguments["model"] == "vlae" and arguments["prior"] == "standard":
-        raise flags.FlagError("--labels needs a prior that knows classes, and this model's is standard")
     if config["labels"] and max(config["labels"]) >= arguments["num_classes"]:
         raise flags.FlagError(
             f"--labels {max(config['labels'])}: there are classes 0 to {arguments['num_classes'] - 1} only"
@@ -152,6 +150,8 @@ def make_model(config: dict[str, Any], dataset: Dataset, header: dict[str, Any] 
         model = build_model(**arguments, **objective)
     except ValueError as error:
         raise flags.FlagError(str(error)) from None
+    if config["labels"] and not model.is_conditional:
+        raise flags.FlagError("--labels needs a prior that knows classes, and this model's is standard")
     if header is None:
         model.start_at_mean(dataset.mean())
     training.compile_model(model, config["learning_rate"])

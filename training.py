@@ -25,8 +25,8 @@ class TrainingError(Exception):
 
 @contextlib.contextmanager
 def training_weights(model: VAE):
-    """Within this context the model has the weights that Adam steps on; outside, their averages, which are what is
-    evaluated, saved and sampled."""
+    """Within this context the model has the weights that the optimizer steps on; outside, their averages, which are
+    what is evaluated, saved and sampled."""
     model.optimizer.exchange_weights()
     try:
         yield

@@ -237,6 +237,14 @@ def test_pairs_that_make_no_sense_are_refused_in_one_line(script, capsys, flags,
     assert error.count("\n") == 1
 
 
+def test_the_default_window_is_refused_with_a_density(script, idx_folder, capsys):
+    flags = ["--model", "vlae", "--dataset", "mnist", "--data_dir", idx_folder, "--likelihood", "sigma"]
+    assert script(*flags, "--binarize", "none", only=True) == 1
+    error = capsys.readouterr().err
+    assert "--likelihood sigma has no window" in error
+    assert error.count("\n") == 1
+
+
 def test_points_have_a_learned_prior_and_no_window(script):
     assert script("--model", "vlae", "--dataset", "moons", "--num_epochs", 1, "--hidden_dims", 8, only=True) == 0
     figures = metrics("outputs/vlae/moons")
