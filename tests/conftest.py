@@ -41,6 +41,17 @@ def idx_folder(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_xla():
+    """XLA takes seconds to compile a network, so only tests that start processes of their own train with it."""
+    import networks
+
+    with pytest.MonkeyPatch.context() as patch:
+        for network in networks.NETWORKS.values():
+            patch.setitem(network, "jit_compile", False)
+        yield
+
+
 @pytest.fixture
 def script(tmp_path, monkeypatch, idx_folder):
     """Run the script's main() in this process, in an empty folder, on the tiny data and a tiny model."""
