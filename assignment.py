@@ -18,12 +18,14 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # file names may hold what the screen cannot show
     try:
-        import_tensorflow()
-        import runs
-
+        if "compare" in given:
+            import comparison as work
+        else:
+            import_tensorflow()
+            import runs as work
         try:
-            runs.run(given)
-        except runs.FORESEEABLE as error:
+            work.run(given)
+        except work.FORESEEABLE as error:
             lines = str(error).splitlines() or [type(error).__name__]
             print(f"assignment.py: error: {lines[0]}", file=sys.stderr)
             return 1

@@ -8,6 +8,7 @@ from checkpoints import CheckpointError, read_header, refuse_differences
 from data import is_path, resolve_name, short_name
 from examples import Dataset
 
+EVALUATION_SAMPLES = 100  # of --evaluate, to estimate log p(x) with
 FALLBACK = "mnist_sample"  # what the run without --dataset uses where MNIST is out of reach
 # A variational lossy autoencoder, where it differs; found on held-out training images (README).
 VLAE_DEFAULTS = {
@@ -23,7 +24,7 @@ FIXED = ("model", "dataset", "image_size", "latent_size", "hidden_dims", "networ
          "prior", "window", "binarize", "validation_size")  # fmt: skip
 # What a run passes on to its continuation unless it is given anew.
 KEPT = (*FIXED, "data_dir", "num_epochs", "batch_size", "learning_rate", "beta", "warmup_epochs", "free_bits",
-        "run_name", "num_importance_samples", "num_samples", "sample_and_save_frequency", "seed")  # fmt: skip
+        "run_name", "num_samples", "sample_and_save_frequency", "seed")  # fmt: skip
 
 
 def resolve_config(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -35,9 +36,11 @@ def resolve_config(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     if "dataset" in given:
         given["dataset"] = resolve_name(given["dataset"])
     config = {**flags.DEFAULTS, "train": not (given.get("evaluate") or given.get("sample")), "evaluate": False}
-    config |= {"sample": False, "load_weights": False, "checkpoint": None, "offline": False}
+    config |= {"sample": False, "load_weights": False, "checkpoint": None, "offline": False, "tensorboard": False}
     config |= given
     config["dataset_given"] = "dataset" in given
+    if config["num_importance_samples"] is None:
+        config["num_importance_samples"] = EVALUATION_SAMPLES if config["evaluate"] else 0
     if not (config["load_weights"] or config["checkpoint"] or not config["train"]):
         return config, None
     path = find_checkpoint(config)

@@ -72,6 +72,34 @@ def load_dataset(
     return dataclasses.replace(loaded, train=train, test=test)
 
 
+def load_others(dataset: str, data_dir: str, data_shape: Sequence[int], *, offline: bool = False) -> Dataset:
+    """Another dataset, or `noise`, for a model of data of this shape: images are resized, and made grey or coloured.
+
+    Raises:
+        DataError: for points where images are needed or the other way round, and as `load_dataset` does.
+    """
+    data_shape, is_points = tuple(data_shape), len(data_shape) == 1
+    if dataset == NOISE:
+        rng = np.random.default_rng(0)
+        x = rng.uniform(-2, 2, (NUM_NOISE, *data_shape)).astype(np.float32) if is_points else (
+            rng.integers(0, 256, (NUM_NOISE, *data_shape), dtype=np.uint8)
+        )  # fmt: skip
+        return make_dataset(NOISE, "uniform noise", {"train": (x[:1], None), "test": (x, None)})
+    name = resolve_name(dataset)
+    are_points = name in TOY_SETS
+    if are_points != is_points:
+        raise DataError(
+            f"{short_name(name)} has {'points' if are_points else 'images'}, the model is of the other kind"
+        )
+    loaded = load_dataset(name, data_dir, image_size=None if is_points else data_shape[:2], offline=offline)
+    x = loaded.test.x
+    if x.shape[-1] > data_shape[-1]:
+        x = np.rint(x @ GREY_OF_RGB).astype(np.uint8)[..., np.newaxis]
+    elif x.shape[-1] < data_shape[-1]:
+        x = np.repeat(x, data_shape[-1], axis=-1)
+    return dataclasses.replace(loaded, train=loaded.train[:0], test=Examples(x, loaded.test.labels))
+
+
 # Sources of the named datasets
 
 
@@ -208,4 +236,7 @@ DATASETS: dict[str, Callable[[str, pathlib.Path, bool], Dataset]] = {
     "circles": functools.partial(load_toy_set, noise=0.05, factor=0.5),
     "blobs": functools.partial(load_toy_set, centers=3, cluster_std=0.6),
 }
+TOY_SETS = ("moons", "circles", "blobs")
+NOISE, NUM_NOISE = "noise", 10_000
+GREY_OF_RGB = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow has it
 ALIASES = {"fashionmnist": "fashion_mnist"}

@@ -30,7 +30,9 @@ DEFAULTS = {
     "free_bits": 0.0,
     "validation_size": 0,
     "run_name": None,
-    "num_importance_samples": 0,
+    "num_importance_samples": None,
+    "max_examples": None,
+    "ood_dataset": None,
     "num_samples": 10,
     "labels": None,
     "sample_and_save_frequency": 5,
@@ -127,6 +129,18 @@ def build_parser() -> Parser:
     actions.add_argument("--train", action="store_true", help="train, then evaluate and draw the pictures")
     actions.add_argument("--evaluate", action="store_true", help="evaluate a checkpoint on held-out data: metrics.json")
     actions.add_argument("--sample", action="store_true", help="draw from a checkpoint: samples.png and samples.npz")
+    actions.add_argument(
+        "--compare", nargs="+", metavar="RUN", help="runs side by side, each a checkpoint or MODEL/RUN"
+    )
+
+    add = parser.add_argument_group("evaluation").add_argument
+    add("--num_importance_samples", type=number(int, 0, maximum=1_000_000), metavar="K",
+        help="draws for each example to estimate log p(x) with; default 100 for --evaluate, else 0: the ELBO "
+        "alone")  # fmt: skip
+    add("--max_examples", type=number(int, 1), metavar="N",
+        help="evaluate a random choice of so many held-out examples; default all")  # fmt: skip
+    add("--ood_dataset", metavar="NAME_OR_PATH",
+        help="other data, or noise: how well the bound on log p(x) tells them from the test set")  # fmt: skip
 
     add = parser.add_argument_group("data").add_argument
     add("--dataset", metavar="NAME_OR_PATH",
@@ -195,13 +209,12 @@ def build_parser() -> Parser:
         metavar="N",
         help="images to draw, of each class if conditional; default 10; points 1000",
     )
-    add("--num_importance_samples", type=number(int, 0), metavar="N",
-        help="draws for each example to estimate log p(x) with, beside the ELBO; default 0")  # fmt: skip
     add("--labels", type=number(int, 0), nargs="+", metavar="CLASS", help="classes to draw (conditional); default all")
     add("--sample_and_save_frequency", type=number(int, 1), metavar="N",
         help="epochs between pictures and kept checkpoints; default 5; points 10, vlae 1")  # fmt: skip
     add("--checkpoint_dir", metavar="DIR", help="default model_ckpts")
     add("--output_dir", metavar="DIR", help="default outputs")
+    add("--tensorboard", action="store_true", help="also write curves and epoch pictures for TensorBoard")
 
     add = parser.add_argument_group("machine").add_argument
     add("--device", type=device, help="auto, cpu, gpu or gpu:N; default auto: a GPU if there is one")
@@ -227,6 +240,14 @@ def parse_flags(argv: list[str] | None = None) -> dict[str, Any]:
         parser.error(NO_WINDOW.format(given["likelihood"]))
     if "labels" in given and given.get("model", "vae") == "vae" and "checkpoint" not in given:
         parser.error("--labels needs a conditional model: --model cvae or vlae")
+    if "compare" in given and not given.keys() <= {"compare", "checkpoint_dir", "output_dir", "run_name"}:
+        parser.error("--compare takes runs as they are: only --checkpoint_dir, --output_dir and --run_name go with it")
+    if given.keys() & {"evaluate", "sample"} and "train" not in given and "tensorboard" in given:
+        parser.error("--tensorboard goes with training")
+    if "sample" in given and not given.keys() & {"train", "evaluate"}:
+        for flag in ("num_importance_samples", "max_examples", "ood_dataset"):
+            if flag in given:
+                parser.error(f"--{flag} goes with --evaluate or training, not with --sample")
     if "labels" in given and given.get("prior") == "standard":
         parser.error("--labels contradicts --prior standard, which knows no classes")
     return given

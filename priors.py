@@ -32,6 +32,10 @@ class Prior(keras.layers.Layer):
         """The code that standard normal noise stands for: (batch, latent) -> (batch, latent)."""
         raise NotImplementedError
 
+    def to_noise(self, z: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
+        """The inverse of `from_noise`: what of a code its label does not say."""
+        raise NotImplementedError
+
     def sample(self, num: int, seed: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """z ~ p(z|y): (num, latent)."""
         return self.from_noise(tf.random.stateless_normal((num, self.latent_size), seed, alg="philox"), condition)
@@ -52,6 +56,9 @@ class StandardNormalPrior(Prior):
 
     def from_noise(self, noise, condition=None):
         return noise
+
+    def to_noise(self, z, condition=None):
+        return z
 
 
 class GaussianPrior(Prior):
@@ -86,6 +93,10 @@ class GaussianPrior(Prior):
         mean, logvar = self.moments(condition)
         return mean + tf.exp(0.5 * logvar) * noise
 
+    def to_noise(self, z, condition=None):
+        mean, logvar = self.moments(condition)
+        return (z - mean) * tf.exp(-0.5 * logvar)
+
 
 class FlowPrior(Prior):
     """An autoregressive flow from N(0, I), conditional on the label (Chen et al. 2016, section 3.2).
@@ -101,13 +112,21 @@ class FlowPrior(Prior):
         self.steps = [MaskedStep(latent_size, num_classes, width) for _ in range(num_steps)]
 
     def log_prob(self, z, condition=None):
+        noise, log_volume = self.flow(z, condition)
+        log_prob = normal_log_prob(noise) + log_volume
+        return log_prob if len(self.steps) % 2 == 0 else log_prob[:, ::-1]
+
+    def to_noise(self, z, condition=None):
+        return self.flow(z, condition)[0]
+
+    def flow(self, z, condition):
+        """z brought to noise, and the log of the volume that each latent gains on the way: (batch, latent) each."""
         log_volume = tf.zeros_like(z)
         for step in self.steps:
             mean, logvar = step(z, condition)
             z = (z - mean) * tf.exp(-0.5 * logvar)
             z, log_volume = z[:, ::-1], (log_volume - 0.5 * logvar)[:, ::-1]
-        log_prob = normal_log_prob(z) + log_volume
-        return log_prob if len(self.steps) % 2 == 0 else log_prob[:, ::-1]
+        return z, log_volume
 
     @tf.function(reduce_retracing=True)
     def from_noise(self, noise, condition=None):

@@ -1,6 +1,7 @@
 """What a run leaves in outputs/ besides its pictures: figures and history as files."""
 
 import csv
+import importlib
 import json
 import os
 import pathlib
@@ -8,24 +9,16 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import h5py
-import keras
-import numpy as np
-import tensorflow as tf
-
 
 def versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-        "h5py": h5py.__version__,
-    }
+    modules = [importlib.import_module(name) for name in ("tensorflow", "keras", "numpy", "h5py")]
+    return {"python": platform.python_version()} | {module.__name__: module.__version__ for module in modules}
 
 
 def machine() -> str:
     """What the run's speed was measured on."""
+    import tensorflow as tf
+
     gpus = [
         tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
         for gpu in tf.config.list_physical_devices("GPU")

@@ -1,6 +1,5 @@
 """What the flags ask for, done: a run is configured, trained, evaluated and drawn."""
 
-import math
 import pathlib
 import shutil
 import sys
@@ -8,34 +7,35 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-import evaluation
 import flags
+import latent_pictures
 import pictures
 import results
 import training
 from batches import evaluation_batches, training_batches
 from checkpoints import CheckpointError, load_weights, remove_partial_files, save_model_weights
 from config import FALLBACK, KEPT, checkpoint_path, resolve_config, run_folders, suit_data
-from data import is_path, load_dataset
+from data import is_path, load_dataset, load_others
 from downloads import OutOfReachError
+from events import EventLog, require_tensorboard
 from examples import Dataset
 from readers import DataError
+from report import Report, describe_run
 from vae import VAE, build_model
 
 FORESEEABLE = (flags.FlagError, DataError, CheckpointError, training.TrainingError, OSError,
                MemoryError, tf.errors.ResourceExhaustedError)  # fmt: skip
-LOG_LIKELIHOODS = {"log_p_x_given_y": "log p(x|y)", "log_p_x": "log p(x)"}
-REPORTED = ("seed", "latent_size", "likelihood", "binarize", "network", "prior", "window", "beta", "warmup_epochs",
-            "free_bits")  # fmt: skip
+EPOCH_PICTURES = ("samples", "reconstructions")
 MOST_CLASSES_DRAWN = 50  # rows of samples.png where --labels names none
 
 
 def run(given: dict[str, Any]) -> None:
     """Do what the given flags ask for."""
     config, header = resolve_config(given)
+    if config["tensorboard"]:
+        require_tensorboard()
     with tf.device(choose_device(config["device"])):
         is_reporting = config["train"] or config["evaluate"]
         needs_data = is_reporting or len(header["model"]["data_shape"]) == 1  # points are drawn beside the data
@@ -191,15 +191,22 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
         "versions": results.versions(),
     }
 
+    events = EventLog(output_dir / "tensorboard") if config["tensorboard"] else None
+
     def after_epoch(epoch: int, seconds: float) -> None:
         state["epoch"] = epoch
         state["train_seconds"] += seconds
         state["train_images"] += len(dataset.train) // config["batch_size"] * config["batch_size"]
         save_model_weights(model, checkpoint_path(config), state)
         results.write_history(output_dir, state["history"])
+        if events:
+            events.write_figures(state["history"][-1])
         if epoch % config["sample_and_save_frequency"] == 0:
             save_model_weights(model, checkpoint_path(config, epoch), state)
             draw_epoch(config, model, dataset, prefix=f"epoch_{epoch:03d}_")
+            if events:
+                for name in EPOCH_PICTURES:
+                    events.write_picture(output_dir / f"epoch_{epoch:03d}_{name}.png", name, epoch)
 
     try:
         training.train(
@@ -240,72 +247,44 @@ def previous(folder: pathlib.Path) -> pathlib.Path:
 
 
 def evaluate(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str, Any]) -> None:
-    """metrics.json, history and the pictures that need held-out data."""
-    batches = evaluation_batches(dataset.test, seed=config["seed"], binarize=config["binarize"])
-    figures = model.evaluate(batches, verbose=0, return_dict=True)
-    output_dir = run_folders(config)[1]
-    metrics = {
-        "model": config["model"],
-        "dataset": dataset.name,
-        "dataset_source": dataset.source,
-        "fallback_from": header["fallback_from"],
-        "run_name": output_dir.name,
-        "epochs": header["epoch"],
-        **{name: config[name] for name in REPORTED},
-        "parameters": model.count_params(),
-        "train_examples": len(dataset.train),
-        "train_seconds": round(header["train_seconds"], 2),
-        "images_per_second": round(header["train_images"] / header["train_seconds"], 1),
-        "versions": results.versions(),
-        "machine": results.machine(),
-        dataset.split: {
-            **{name: float(figures[name]) for name in ("elbo", "rate", "distortion")},
-            **bits_per_dim(config, dataset, float(figures["elbo"])),
-            "num_examples": len(dataset.test),
-        },
-    }
+    """metrics.json, history and the pictures that need held-out data; what may take long comes last."""
+    output_dir, binarize, seed = run_folders(config)[1], config["binarize"], config["seed"]
+    others = open_others(config, model, dataset)  # before anything that takes long
+    report = Report(model, dataset, binarize=binarize, seed=seed, max_examples=config["max_examples"])
+    metrics = describe_run(config, model, dataset, header, output_dir.name)
+    figures = metrics[dataset.split] = report.bounds()
+    figures["latents"] = report.latents()
     results.write_metrics(output_dir, metrics)
     if config["train"]:  # an older checkpoint's history is not that of the run
         results.write_history(output_dir, header["history"])
         pictures.draw_history(output_dir, header["history"])
-    pictures.draw_reconstructions(output_dir, model, dataset, config["binarize"], config["seed"])
-    pictures.draw_interpolation(output_dir, model, dataset, config["binarize"], config["seed"])
-    pictures.draw_latent_space(output_dir, model, dataset, config["binarize"], config["seed"])
-    found = metrics[dataset.split]
-    line = "  ".join(f"{name} {found[name]:.2f}" for name in ("elbo", "rate", "distortion"))
-    if "bits_per_dim" in found:
-        line += f"  bits_per_dim {found['bits_per_dim']:.3f}"
-    print(f"{dataset.split} figures of {len(dataset.test):,} examples, in nats per example: {line}", flush=True)
-    if config["num_importance_samples"]:  # may take long: all else is written by now
-        found |= log_likelihoods(config, model, dataset, batches)
+    pictures.draw_reconstructions(output_dir, model, dataset, binarize, seed)
+    latent_pictures.draw_interpolation(output_dir, model, dataset, binarize, seed)
+    latent_pictures.draw_latent_space(output_dir, model, dataset, binarize, seed)
+    if not dataset.is_points:
+        latent_pictures.draw_traversals(output_dir, model, dataset, report.terms, binarize, seed)
+        if model.is_conditional and not dataset.has_several_labels():
+            latent_pictures.draw_style_transfer(output_dir, model, dataset, binarize, seed)
+    if config["evaluate"]:
+        figures["probes"] = report.probes()
+    if config["num_importance_samples"]:
+        figures |= report.log_likelihoods(config["num_importance_samples"])
+    results.write_metrics(output_dir, metrics)
+    if others is not None:
+        num_samples = max(config["num_importance_samples"], 1)
+        found, scores = report.out_of_distribution(others, num_samples)
+        figures["out_of_distribution"] = {others.name: found}
         results.write_metrics(output_dir, metrics)
+        pictures.draw_separation(output_dir, others.name, scores, found["auroc"], num_samples)
 
 
-def log_likelihoods(config: dict[str, Any], model: VAE, dataset: Dataset, batches: tf.data.Dataset) -> dict[str, Any]:
-    """Importance-weighted figures, each with its standard error over the examples; also printed."""
-    class_probs = None
-    if model.is_conditional and not dataset.has_several_labels():
-        class_probs = dataset.train.labels.mean(axis=0)
-    elif model.is_conditional:
-        print("NOTE: no log p(x): with several labels at a time there is no sum over classes")
-    values = evaluation.log_likelihoods(
-        model, batches, num_samples=config["num_importance_samples"], seed=config["seed"], class_probs=class_probs
-    )
-    num_samples = config["num_importance_samples"]
-    found = {"num_importance_samples": num_samples}
-    for name, log_likelihood in values.items():
-        mean, error = np.mean(log_likelihood), np.std(log_likelihood) / math.sqrt(len(log_likelihood))
-        found |= {name: float(mean), f"{name}_standard_error": float(error)}
-        symbol = LOG_LIKELIHOODS[name]
-        print(f"{symbol} with {num_samples} importance samples: {mean:.2f} (standard error over examples {error:.2f})")
-    return found
-
-
-def bits_per_dim(config: dict[str, Any], dataset: Dataset, elbo: float) -> dict[str, float]:
-    """-elbo in bits per pixel and channel, or nothing where p(x|z) is a density, or pixels are grey for a Bernoulli."""
-    if config["likelihood"] == "logistic" or (config["likelihood"] == "bernoulli" and config["binarize"] != "none"):
-        return {"bits_per_dim": -elbo / (math.prod(dataset.data_shape) * math.log(2))}
-    return {}
+def open_others(config: dict[str, Any], model: VAE, dataset: Dataset) -> Dataset | None:
+    """The data of --ood_dataset, if it was given, in the shape of the run's own."""
+    if not config["ood_dataset"]:
+        return None
+    if model.is_conditional and dataset.has_several_labels():
+        raise flags.FlagError("--ood_dataset needs p(x), which a conditional model of several labels at a time lacks")
+    return load_others(config["ood_dataset"], config["data_dir"], dataset.data_shape, offline=config["offline"])
 
 
 def draw_samples(
@@ -328,7 +307,7 @@ def draw_samples(
         save_arrays=config["sample"] and not prefix,
     )
     if config["latent_size"] == 2 and not prefix:
-        pictures.draw_manifold(output_dir, model, class_names, config["seed"], dataset)
+        latent_pictures.draw_manifold(output_dir, model, class_names, config["seed"], dataset)
 
 
 def draw_epoch(config: dict[str, Any], model: VAE, dataset: Dataset, prefix: str) -> None:

@@ -158,11 +158,11 @@ class VAE(keras.Model):
         """x ~ p(x|z), of the shape of the data; `first` numbers the first of many, drawn in several calls."""
         return self.likelihood.sample(params, tf.constant([seed, 1 + first]))
 
-    def log_weight(self, x, condition, mean, logvar, seed) -> tf.Tensor:
-        """log of the importance weight p(x, z) / q(z|x) at one z ~ q(z|x): (batch,) in nats. Weights average p(x)."""
-        z = reparameterize(mean, logvar, seed)
-        log_joint = self.prior.log_prob(z, condition) - normal_log_prob(z, mean, logvar)
-        return self.likelihood.log_prob(x, self.likelihood_params(z, condition)) + sum_per_example(log_joint)
+    def log_weight(self, x, z, mean, logvar, condition) -> tf.Tensor:
+        """log of the importance weight p(x, z) / q(z|x), for z ~ q(z|x) of these moments: (batch,) in nats. On average
+        over z the weight is p(x)."""
+        log_ratios = self.prior.log_prob(z, condition) - normal_log_prob(z, mean, logvar)
+        return self.likelihood.log_prob(x, self.likelihood_params(z, condition)) + sum_per_example(log_ratios)
 
 
 class CVAE(VAE):

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 DPI = 100
 GAP = 2  # pixels between the images of a grid
 MOST_IN_LEGEND = 30
+MARKERS = "o^sDvPX<>*"  # of classes, for print without colours
 PICTURE_WIDTH = 1000  # pixels; grids are enlarged by whole factors to about this
 
 
@@ -21,10 +22,11 @@ def save_image_grid(
     *,
     title: str,
     row_labels: Sequence[str] | None = None,
+    column_labels: Sequence[str] | None = None,
 ) -> None:
     """Images (rows, columns, height, width, channels) in [0, 1] as one grid; NaN images are left blank.
 
-    `row_labels` are written at the left; an empty one continues the block above it.
+    `row_labels` are written at the left, where an empty one continues the block above it, `column_labels` below.
     """
     rows, columns, height, width, channels = images.shape
     mosaic = np.ones((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, channels))
@@ -46,7 +48,13 @@ def save_image_grid(
         labelled = [(row, label) for row, label in enumerate(row_labels) if label]
         centres = [row * (height + GAP) + height / 2 for row, _ in labelled]
         axes.set_yticks(centres, [plain(label) for _, label in labelled], fontsize=11)
-        axes.tick_params(length=0)
+    if column_labels:
+        centres = [column * (width + GAP) + width / 2 for column in range(columns)]
+        turned = max(map(len, column_labels)) * 8 > zoom * width
+        axes.set_xticks(
+            centres, map(plain, column_labels), fontsize=11, rotation=60 * turned, ha="right" if turned else "center"
+        )
+    axes.tick_params(length=0)
     save(figure, path)
 
 
@@ -59,10 +67,15 @@ def save_latent_space(
     title: str,
     axis_labels: tuple[str, str],
 ) -> None:
-    """A scatter plot of codes (n, 2), coloured by class number where there are classes."""
+    """A scatter plot of codes (n, 2), coloured by class number where there are classes, each named at its median."""
     figure = Figure(figsize=(7.5, 6.5), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     scatter(axes, codes, classes, class_names)
+    present = [] if classes is None else np.unique(classes)
+    for number in present[:MOST_IN_LEGEND]:
+        middle = np.median(codes[classes == number], axis=0)
+        box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "boxstyle": "round,pad=0.15"}
+        axes.annotate(plain(class_names[number]), middle, fontsize=10, ha="center", va="center", bbox=box)
     add_legend(axes)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xlabel(axis_labels[0])
@@ -147,6 +160,7 @@ def scatter(axes, points: np.ndarray, classes: np.ndarray | None, class_names: S
             alpha=0.6,
             linewidths=0,
             color=colour,
+            marker=MARKERS[number % len(MARKERS)],
             label=plain(class_names[number]),
         )
 
@@ -182,6 +196,71 @@ def save_history(path: str | os.PathLike, history: Sequence[Mapping[str, float]]
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     figure.suptitle(title, fontsize=12)
+    save(figure, path)
+
+
+def save_histograms(path: str | os.PathLike, values: Mapping[str, np.ndarray], *, title: str, axis_label: str) -> None:
+    """Two or more sets of numbers as histograms on one axis, told apart by shade, hatching and legend."""
+    figure = Figure(figsize=(7.5, 4), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    ends = np.percentile(np.concatenate(list(values.values())), [0.5, 99.5])  # a few outliers would press all together
+    styles = ({"color": "0.75"}, {"facecolor": "none", "edgecolor": "black", "hatch": "///"})
+    for (name, numbers), style in zip(values.items(), styles, strict=True):
+        inside = np.clip(numbers, *ends)
+        weights = np.full(len(inside), 1 / len(inside))
+        axes.hist(
+            inside, bins=80, range=tuple(ends), weights=weights, histtype="stepfilled", label=plain(name), **style
+        )
+    axes.set_xlabel(axis_label)
+    axes.set_ylabel("share of examples")
+    axes.set_title(plain(title), fontsize=11)
+    axes.legend(frameon=False)
+    save(figure, path)
+
+
+def save_comparison(
+    path: str | os.PathLike,
+    curves: Mapping[str, Mapping[str, Sequence[float]]],
+    columns: Sequence[str],
+    table: Sequence[Sequence[str]],
+) -> None:
+    """Runs side by side: in the rate-distortion plane and over epochs, from their `epoch`, `elbo`, `rate` and
+    `distortion`, in nats per example; and a table."""
+    figure = Figure(figsize=(13, 5.5 + 0.3 * len(table)), dpi=DPI, layout="constrained")
+    grid = figure.add_gridspec(2, 2, height_ratios=[5, 0.6 + 0.3 * len(table)])
+    plane, over_epochs = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
+    for number, (name, run) in enumerate(curves.items()):
+        style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":", "-.")[number % 4], "label": plain(name)}
+        plane.plot(run["rate"], run["distortion"], linewidth=1, marker=".", markersize=3, **style)
+        plane.plot(run["rate"][-1], run["distortion"][-1], MARKERS[number % len(MARKERS)], color=style["color"])
+        over_epochs.plot(run["epoch"], run["elbo"], marker=MARKERS[number % len(MARKERS)], markersize=4, **style)
+    # First epochs lie far off: the frame is that of the second halves.
+    for axes, x, y in ((plane, "rate", "distortion"), (over_epochs, None, "elbo")):
+        halves = [{key: run[key][len(run[key]) // 2 :] for key in run} for run in curves.values()]
+        for values, limit in (([half[x] for half in halves] if x else None, axes.set_xlim),
+                              ([half[y] for half in halves], axes.set_ylim)):  # fmt: skip
+            if values:
+                low, high = min(map(min, values)), max(map(max, values))
+                margin = 0.15 * (high - low) or 1.0
+                limit(low - margin, high + margin)
+        axes.grid(alpha=0.3)
+    ends = [(run["rate"][-1], run["distortion"][-1]) for run in curves.values()]
+    for rate, distortion in ends:  # of equal ELBO
+        plane.axline((rate, distortion), slope=-1, color="0.8", linewidth=0.8, zorder=0)
+    plane.set_xlabel("rate, nats per example")
+    plane.set_ylabel("distortion, nats per example")
+    plane.set_title("Rate and distortion after every epoch (grey: equal ELBO)", fontsize=11)
+    over_epochs.set_xlabel("epoch")
+    over_epochs.set_ylabel("ELBO, nats per example")
+    over_epochs.set_title("ELBO of held-out data", fontsize=11)
+    over_epochs.xaxis.get_major_locator().set_params(integer=True)
+    over_epochs.legend(frameon=False)
+    below = figure.add_subplot(grid[1, :])
+    below.set_axis_off()
+    cells = below.table([[plain(text) for text in row] for row in table], colLabels=list(columns), loc="center")
+    cells.auto_set_font_size(False)
+    cells.set_fontsize(8)
+    cells.auto_set_column_width(list(range(len(columns))))
     save(figure, path)
 
 

@@ -40,6 +40,14 @@ def test_flow_density_is_the_change_of_variables_of_its_sampling(num_steps, num_
 
 
 @pytest.mark.parametrize("name", PRIORS)
+def test_a_code_and_its_noise_stand_for_each_other(name):
+    prior, noise = build(name), tf.random.stateless_normal((6, LATENT), SEED)
+    z = prior.from_noise(noise, condition(6))
+    assert (name == "standard") == np.allclose(z, noise)
+    np.testing.assert_allclose(prior.to_noise(z, condition(6)), noise, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", PRIORS)
 def test_density_integrates_to_one_for_every_class(name):
     prior = build(name, latent_size=2, **({"hidden_width": 8} if name == "flow" else {}))
     axis = np.linspace(-12, 12, 401, dtype=np.float32)

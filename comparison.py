@@ -1,0 +1,104 @@
+"""Runs side by side: their curves in one picture, their figures in one table. Needs no TensorFlow."""
+
+import csv
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import flags
+import visualize
+from checkpoints import CheckpointError, read_header
+from results import open_atomically
+
+FORESEEABLE = (flags.FlagError, CheckpointError, OSError, MemoryError)
+CONDITIONS = ("dataset", "split", "binarize", "likelihood", "bound on")  # the same where figures can be compared
+FIGURES = ("elbo", "rate", "distortion", "log p(x)")
+COLUMNS = ("run", *CONDITIONS, "latents", "epoch", *FIGURES, "K")
+
+
+def run(given: dict[str, Any]) -> None:
+    """--compare: comparison.png, comparison.csv, and the table on the screen."""
+    config = flags.DEFAULTS | given
+    checkpoint_dir, output_dir = (pathlib.Path(config[name]) for name in ("checkpoint_dir", "output_dir"))
+    paths = [find_checkpoint(name, checkpoint_dir) for name in config["compare"]]
+    headers = {short_label(path, paths): read_header(path) for path in paths}
+    rows = [describe(label, header, output_dir) for label, header in headers.items()]
+    table = [[shown(row[column]) for column in COLUMNS] for row in rows]
+    folder = output_dir / (config["run_name"] or "comparison")
+    folder.mkdir(parents=True, exist_ok=True)
+    with open_atomically(folder / "comparison.csv") as file:
+        writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    curves = {label: held_out_curves(header["history"]) for label, header in headers.items()}
+    visualize.save_comparison(folder / "comparison.png", curves, COLUMNS, table)
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *table, strict=True)]
+    for line in (COLUMNS, *table):
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    for condition in CONDITIONS:
+        found = sorted({str(row[condition]) for row in rows})
+        if len(found) > 1:
+            print(f"NOTE: these figures are not comparable with one another: {condition} is {' and '.join(found)}")
+    print(f"picture and table: {folder}")
+
+
+def find_checkpoint(name: str, checkpoint_dir: pathlib.Path) -> pathlib.Path:
+    """A checkpoint's own path, or the newest one of a run, named MODEL/RUN or by either of its folders."""
+    path = pathlib.Path(name)
+    if path.is_file():
+        return path
+    for folder in (path, checkpoint_dir.joinpath(*path.parts[-2:])):
+        newest = folder / f"{folder.parent.name}.weights.h5"
+        if newest.is_file():
+            return newest
+    raise flags.FlagError(
+        f"--compare: {name} is neither a checkpoint nor a run, such as vae/mnist, in {checkpoint_dir}"
+    )
+
+
+def short_label(path: pathlib.Path, paths: list[pathlib.Path]) -> str:
+    """model/run, and the file's name too where several are of one run."""
+    run = "/".join(path.parts[-3:-1])
+    alone = sum(other.parent == path.parent for other in paths) == 1
+    return run if alone and run else "/".join(path.parts[-3:]).removesuffix(".weights.h5")
+
+
+def describe(label: str, header: Mapping[str, Any], output_dir: pathlib.Path) -> dict[str, Any]:
+    """A row of the table. The ELBO is that of the last epoch; log p(x) that of metrics.json, if of the same epoch."""
+    config, model, last = header["config"], header["model"], header["history"][-1]
+    split = next(name for name in last if name.endswith("_elbo") and name != "train_elbo").removesuffix("_elbo")
+    knows_classes = model["model"] == "cvae" or (model["num_classes"] and model.get("prior", "standard") != "standard")
+    row = {
+        "run": label,
+        "dataset": header["dataset"]["name"],
+        "split": split,
+        "binarize": config["binarize"],
+        "likelihood": config["likelihood"],
+        "bound on": "log p(x|y)" if knows_classes else "log p(x)",
+        "latents": config["latent_size"],
+        "epoch": header["epoch"],
+        **{name: last[f"{split}_{name}"] for name in ("elbo", "rate", "distortion")},
+        "log p(x)": None,
+        "K": None,
+    }
+    run = config["run_name"] or header["dataset"]["name"]
+    try:
+        metrics = json.loads((output_dir / config["model"] / run / "metrics.json").read_text())
+    except (OSError, ValueError):
+        return row
+    found = metrics.get(split, {})
+    if metrics.get("epochs") == header["epoch"] and "log_p_x" in found:
+        row |= {"log p(x)": found["log_p_x"], "K": found["num_importance_samples"]}
+    return row
+
+
+def held_out_curves(history: list[Mapping[str, float]]) -> dict[str, list[float]]:
+    """epoch, elbo, rate and distortion of held-out data after every epoch."""
+    split = next(name for name in history[0] if name.endswith("_elbo") and name != "train_elbo").removesuffix("_elbo")
+    curves = {name: [row[f"{split}_{name}"] for row in history] for name in ("elbo", "rate", "distortion")}
+    return {"epoch": [row["epoch"] for row in history], **curves}
+
+
+def shown(value: Any) -> str:
+    return "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
