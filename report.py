@@ -63,6 +63,7 @@ class Report:
         self.batches = evaluation_batches(self.held_out, seed=seed, binarize=binarize)
         self.terms = evaluation.elbo_terms(model, self.batches)
         self.about = {"num_examples": len(self.held_out), "seed": seed}
+        self.scores = {}  # by number of importance samples
         self.class_probs = None
         if model.is_conditional and not dataset.has_several_labels():
             self.class_probs = dataset.train.labels.mean(axis=0)
@@ -99,16 +100,24 @@ class Report:
         """Importance-weighted bounds, tighter than the ELBO."""
         if self.model.is_conditional and self.class_probs is None:
             print("NOTE: no log p(x): with several labels at a time there is no sum over classes")
-        values = evaluation.log_likelihoods(
-            self.model, self.batches, num_samples=num_samples, seed=self.seed, class_probs=self.class_probs
-        )
         found = {"num_importance_samples": num_samples}
-        for name, log_p in values.items():
+        for name, log_p in self.held_out_scores(num_samples).items():
             found |= with_error(name, log_p)
             note = f"bound, K = {num_samples:,} importance samples"
             show(LOG_LIKELIHOODS[name], found[name], found[f"{name}_standard_error"], note)
             found |= self.bits_per_dim(name, found[name])
         return found
+
+    def held_out_scores(self, num_samples: int) -> dict[str, np.ndarray]:
+        """Computed once, since they take long."""
+        if num_samples not in self.scores:
+            self.scores[num_samples] = self.score(self.batches, num_samples)
+        return self.scores[num_samples]
+
+    def score(self, batches, num_samples: int) -> dict[str, np.ndarray]:
+        return evaluation.log_likelihoods(
+            self.model, batches, num_samples=num_samples, seed=self.seed, class_probs=self.class_probs
+        )
 
     def bits_per_dim(self, name: str, log_p: float) -> dict[str, float]:
         """The same bound in bits per pixel and channel, where p(x|z) is a probability of discrete pixels."""
@@ -162,18 +171,15 @@ class Report:
         if len(outside) > len(self.held_out):
             outside = random_choice(outside, len(self.held_out), self.seed)
         unlabelled = Examples(outside.x, np.zeros((len(outside), self.dataset.num_classes), np.uint8))
-        scores = {}
-        for name, examples in ((self.dataset.name, self.held_out), (other.name, unlabelled)):
-            batches = evaluation_batches(examples, seed=self.seed, binarize=self.binarize)
-            scores[name] = evaluation.log_likelihoods(
-                self.model, batches, num_samples=num_samples, seed=self.seed, class_probs=self.class_probs
-            )["log_p_x"]
-        inside, others = scores.values()
+        batches = evaluation_batches(unlabelled, seed=self.seed, binarize=self.binarize)
+        inside = self.held_out_scores(num_samples)["log_p_x"]
+        others = self.score(batches, num_samples)["log_p_x"]
         found = evaluation.separation(inside, others)
         show("AUROC", found["auroc"], digits=4, note=f"of telling {self.dataset.name} from {other.name} by log p(x)")
         show("average precision", found["average_precision"], digits=4)
         found |= {"num_importance_samples": num_samples, **self.about, "num_examples_outside": len(others)}
-        return found | {"log_p_x": float(inside.mean()), "log_p_x_outside": float(others.mean())}, scores
+        found |= {"log_p_x": float(inside.mean()), "log_p_x_outside": float(others.mean())}
+        return found, {f"{self.dataset.name} ({self.dataset.split})": inside, f"{other.name} (other)": others}
 
 
 def show(
