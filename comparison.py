@@ -9,6 +9,7 @@ from typing import Any
 import flags
 import visualize
 from checkpoints import CheckpointError, read_header
+from config import run_folders
 from results import open_atomically
 
 FORESEEABLE = (flags.FlagError, CheckpointError, OSError, MemoryError)
@@ -66,8 +67,8 @@ def short_label(path: pathlib.Path, paths: list[pathlib.Path]) -> str:
 
 def describe(label: str, header: Mapping[str, Any], output_dir: pathlib.Path) -> dict[str, Any]:
     """A row of the table. The ELBO is that of the last epoch; log p(x) that of metrics.json, if of the same epoch."""
-    config, model, last = header["config"], header["model"], header["history"][-1]
-    split = next(name for name in last if name.endswith("_elbo") and name != "train_elbo").removesuffix("_elbo")
+    config, model = header["config"], header["model"]
+    split, curves = held_out_split(header["history"]), held_out_curves(header["history"])
     knows_classes = model["model"] == "cvae" or (model["num_classes"] and model.get("prior", "standard") != "standard")
     row = {
         "run": label,
@@ -78,13 +79,13 @@ def describe(label: str, header: Mapping[str, Any], output_dir: pathlib.Path) ->
         "bound on": "log p(x|y)" if knows_classes else "log p(x)",
         "latents": config["latent_size"],
         "epoch": header["epoch"],
-        **{name: last[f"{split}_{name}"] for name in ("elbo", "rate", "distortion")},
+        **{name: curves[name][-1] for name in ("elbo", "rate", "distortion")},
         "log p(x)": None,
         "K": None,
     }
-    run = config["run_name"] or header["dataset"]["name"]
+    outputs = run_folders({**config, "checkpoint_dir": "", "output_dir": output_dir})[1]
     try:
-        metrics = json.loads((output_dir / config["model"] / run / "metrics.json").read_text())
+        metrics = json.loads((outputs / "metrics.json").read_text())
     except (OSError, ValueError):
         return row
     found = metrics.get(split, {})
@@ -93,9 +94,14 @@ def describe(label: str, header: Mapping[str, Any], output_dir: pathlib.Path) ->
     return row
 
 
+def held_out_split(history: list[Mapping[str, float]]) -> str:
+    """test or validation"""
+    return next(name for name in history[0] if name.endswith("_elbo") and name != "train_elbo").removesuffix("_elbo")
+
+
 def held_out_curves(history: list[Mapping[str, float]]) -> dict[str, list[float]]:
     """epoch, elbo, rate and distortion of held-out data after every epoch."""
-    split = next(name for name in history[0] if name.endswith("_elbo") and name != "train_elbo").removesuffix("_elbo")
+    split = held_out_split(history)
     curves = {name: [row[f"{split}_{name}"] for row in history] for name in ("elbo", "rate", "distortion")}
     return {"epoch": [row["epoch"] for row in history], **curves}
 

@@ -233,20 +233,15 @@ def save_comparison(
         style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":", "-.")[number % 4], "label": plain(name)}
         plane.plot(run["rate"], run["distortion"], linewidth=1, marker=".", markersize=3, **style)
         plane.plot(run["rate"][-1], run["distortion"][-1], MARKERS[number % len(MARKERS)], color=style["color"])
+        plane.axline((run["rate"][-1], run["distortion"][-1]), slope=-1, color="0.8", linewidth=0.8, zorder=0)
         over_epochs.plot(run["epoch"], run["elbo"], marker=MARKERS[number % len(MARKERS)], markersize=4, **style)
     # First epochs lie far off: the frame is that of the second halves.
-    for axes, x, y in ((plane, "rate", "distortion"), (over_epochs, None, "elbo")):
-        halves = [{key: run[key][len(run[key]) // 2 :] for key in run} for run in curves.values()]
-        for values, limit in (([half[x] for half in halves] if x else None, axes.set_xlim),
-                              ([half[y] for half in halves], axes.set_ylim)):  # fmt: skip
-            if values:
-                low, high = min(map(min, values)), max(map(max, values))
-                margin = 0.15 * (high - low) or 1.0
-                limit(low - margin, high + margin)
+    for limit, name in ((plane.set_xlim, "rate"), (plane.set_ylim, "distortion"), (over_epochs.set_ylim, "elbo")):
+        late = np.concatenate([run[name][len(run[name]) // 2 :] for run in curves.values()])
+        margin = 0.15 * np.ptp(late) or 1.0
+        limit(late.min() - margin, late.max() + margin)
+    for axes in (plane, over_epochs):
         axes.grid(alpha=0.3)
-    ends = [(run["rate"][-1], run["distortion"][-1]) for run in curves.values()]
-    for rate, distortion in ends:  # of equal ELBO
-        plane.axline((rate, distortion), slope=-1, color="0.8", linewidth=0.8, zorder=0)
     plane.set_xlabel("rate, nats per example")
     plane.set_ylabel("distortion, nats per example")
     plane.set_title("Rate and distortion after every epoch (grey: equal ELBO)", fontsize=11)
