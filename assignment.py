@@ -1,43 +1,51 @@
 """Train, evaluate and sample variational autoencoders: `python assignment.py --help` lists the flags."""
 
 import os
-import signal
 import sys
 
 import flags
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived: what Ctrl-C does, with another exit code."""
+import interrupts
 
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0, 1 for a failure told in one line, 130 after Ctrl-C, 143 after SIGTERM."""
     given = flags.parse_flags(argv)
-    signal.signal(signal.SIGTERM, raise_terminated)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # file names may hold what the screen cannot show
+    try:
+        with interrupts.handled_by(interrupts.stop):
+            return run(given)
+    except interrupts.Stopped as stopped:
+        print(f"assignment.py: {stopped}", file=sys.stderr)
+        return stopped.exit_code
+    except Exception:
+        from results import versions
+
+        ran = ", ".join(f"{name} {version}" for name, version in versions().items())
+        print(f"assignment.py: this is a bug; please report it with all that follows ({ran})", file=sys.stderr)
+        raise
+
+
+def run(given: dict) -> int:
+    foreseeable = (OSError, MemoryError)
     try:
         if "compare" in given:
             import comparison as work
         else:
             import_tensorflow()
             import runs as work
-        try:
-            work.run(given)
-        except work.FORESEEABLE as error:
-            lines = str(error).splitlines() or [type(error).__name__]
-            print(f"assignment.py: error: {lines[0]}", file=sys.stderr)
-            return 1
-    except Terminated:
-        return 143
-    except KeyboardInterrupt:
-        return 130
+        foreseeable = work.FORESEEABLE
+        work.run(given)
+    except ModuleNotFoundError as error:
+        return failed(f"{error}: pip install -r requirements.txt, or activate the environment that has it")
+    except foreseeable as error:
+        return failed(str(error) or type(error).__name__)
     return 0
 
 
-def raise_terminated(*_) -> None:
-    raise Terminated
+def failed(message: str) -> int:
+    print(f"assignment.py: error: {message.splitlines()[0]}", file=sys.stderr)
+    return 1
 
 
 def import_tensorflow() -> None:

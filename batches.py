@@ -19,8 +19,8 @@ TRAIN_STREAM, SHUFFLE_STREAM, TEST_STREAM, BINARIZE_STREAM = range(4)
 
 def training_batches(
     examples: Examples, batch_size: int, *, seed: int, binarize: str
-) -> Callable[[int], tf.data.Dataset]:
-    """A function from an epoch, counted from 0, to its batches (x, labels, step seed).
+) -> Callable[..., tf.data.Dataset]:
+    """A function from an epoch, counted from 0, to its batches (x, labels, step seed), or those after its first few.
 
     An epoch is a permutation of the examples that depends on (seed, epoch) alone; what is left over after its last
     whole batch is not used in that epoch. x: float32, images in [0, 1]; labels: float32.
@@ -28,7 +28,7 @@ def training_batches(
     x, labels = as_tensor(examples.x), as_tensor(examples.labels)
     num_steps = len(examples) // batch_size
 
-    def epoch_batches(epoch: int) -> tf.data.Dataset:
+    def epoch_batches(epoch: int, first: int = 0) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.range(len(examples)), stream(seed, SHUFFLE_STREAM, epoch))
         rows = tf.reshape(order[: num_steps * batch_size], (num_steps, batch_size))
 
@@ -37,7 +37,7 @@ def training_batches(
             return prepare(tf.gather(x, rows), tf.gather(labels, rows), step_seed, binarize)
 
         steps = np.arange(epoch * num_steps, (epoch + 1) * num_steps)
-        return untuned(tf.data.Dataset.from_tensor_slices((steps, rows)).map(batch).prefetch(8))
+        return untuned(tf.data.Dataset.from_tensor_slices((steps[first:], rows[first:])).map(batch).prefetch(8))
 
     return epoch_batches
 

@@ -15,9 +15,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from files import replacing
+
 FORMAT = 1
 HEADER = "header"  # the name of the dataset that holds the JSON; an HDF5 attribute would end at 64 KiB
-TEMPORARY = ".partial.weights.h5"  # Keras insists on the last two suffixes
 
 
 class CheckpointError(Exception):
@@ -32,30 +33,16 @@ def save_model_weights(model, path: str | os.PathLike, header: Mapping[str, Any]
         header: anything JSON can hold.
 
     Raises:
-        OSError: if the folder cannot be written; an earlier file at `path` is then untouched.
+        WriteError: if it cannot be written; an earlier file at `path` is then untouched.
     """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}{TEMPORARY}")
     header = {**header, "format": FORMAT, "model": model.arguments}
     if model.optimizer is not None:
         header["iterations"] = int(model.optimizer.iterations)
-    try:
+    with replacing(path) as partial:
         model.save_weights(partial)
         with h5py.File(partial, "r+") as file:
             file[HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
             file.attrs["digest"] = digest(file)
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def remove_partial_files(folder: str | os.PathLike) -> None:
-    """Delete what a killed run left half-written in its folder."""
-    for partial in pathlib.Path(folder).glob(f".*{TEMPORARY}"):
-        partial.unlink(missing_ok=True)
 
 
 def read_header(path: str | os.PathLike) -> dict[str, Any]:

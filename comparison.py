@@ -10,7 +10,7 @@ import flags
 import visualize
 from checkpoints import CheckpointError, read_header
 from config import run_folders
-from results import open_atomically
+from files import make_folder, replacing
 
 FORESEEABLE = (flags.FlagError, CheckpointError, OSError, MemoryError)
 CONDITIONS = ("dataset", "split", "binarize", "likelihood", "bound on")  # the same where figures can be compared
@@ -24,11 +24,14 @@ def run(given: dict[str, Any]) -> None:
     checkpoint_dir, output_dir = (pathlib.Path(config[name]) for name in ("checkpoint_dir", "output_dir"))
     paths = [find_checkpoint(name, checkpoint_dir) for name in config["compare"]]
     headers = {short_label(path, paths): read_header(path) for path in paths}
+    for label, header in headers.items():
+        if not header["history"]:
+            raise flags.FlagError(f"--compare: {label} has no whole epoch yet")
     rows = [describe(label, header, output_dir) for label, header in headers.items()]
     table = [[shown(row[column]) for column in COLUMNS] for row in rows]
     folder = output_dir / (config["run_name"] or "comparison")
-    folder.mkdir(parents=True, exist_ok=True)
-    with open_atomically(folder / "comparison.csv") as file:
+    make_folder(folder)
+    with replacing(folder / "comparison.csv") as path, open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

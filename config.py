@@ -24,7 +24,7 @@ FIXED = ("model", "dataset", "image_size", "latent_size", "hidden_dims", "networ
          "prior", "window", "binarize", "validation_size")  # fmt: skip
 # What a run passes on to its continuation unless it is given anew.
 KEPT = (*FIXED, "data_dir", "num_epochs", "batch_size", "learning_rate", "beta", "warmup_epochs", "free_bits",
-        "run_name", "num_samples", "sample_and_save_frequency", "seed")  # fmt: skip
+        "run_name", "num_samples", "sample_and_save_frequency", "save_every_steps", "seed")  # fmt: skip
 
 
 def resolve_config(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:

@@ -36,6 +36,7 @@ DEFAULTS = {
     "num_samples": 10,
     "labels": None,
     "sample_and_save_frequency": 5,
+    "save_every_steps": 0,
     "checkpoint_dir": "model_ckpts",
     "output_dir": "outputs",
     "device": "auto",
@@ -212,6 +213,8 @@ def build_parser() -> Parser:
     add("--labels", type=number(int, 0), nargs="+", metavar="CLASS", help="classes to draw (conditional); default all")
     add("--sample_and_save_frequency", type=number(int, 1), metavar="N",
         help="epochs between pictures and kept checkpoints; default 5; points 10, vlae 1")  # fmt: skip
+    add("--save_every_steps", type=number(int, 0), metavar="N",
+        help="also save the run's checkpoint every N steps of an epoch; default 0: after each epoch only")  # fmt: skip
     add("--checkpoint_dir", metavar="DIR", help="default model_ckpts")
     add("--output_dir", metavar="DIR", help="default outputs")
     add("--tensorboard", action="store_true", help="also write curves and epoch pictures for TensorBoard")

@@ -179,13 +179,27 @@ class CropTo(keras.layers.Layer):
 
 
 # jit_compile: whether XLA makes training faster on a CPU, see benchmarks/README.md.
+# steps_per_execution: training steps between two returns to Python, where a run can be stopped or saved
 NETWORKS = {
-    "mlp": {"encoder": mlp_encoder, "decoder": mlp_decoder_body, "hidden_dims": (400, 400), "jit_compile": True},
-    "conv": {"encoder": conv_encoder, "decoder": conv_decoder_body, "hidden_dims": (32, 64), "jit_compile": False},
+    "mlp": {
+        "encoder": mlp_encoder,
+        "decoder": mlp_decoder_body,
+        "hidden_dims": (400, 400),
+        "jit_compile": True,
+        "steps_per_execution": 16,
+    },
+    "conv": {
+        "encoder": conv_encoder,
+        "decoder": conv_decoder_body,
+        "hidden_dims": (32, 64),
+        "jit_compile": False,
+        "steps_per_execution": 16,
+    },
     "resnet": {
         "encoder": functools.partial(conv_encoder, block=ResidualBlock),
         "decoder": functools.partial(conv_decoder_body, block=ResidualBlock),
         "hidden_dims": (32, 64),
         "jit_compile": True,
+        "steps_per_execution": 2,
     },
 }

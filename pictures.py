@@ -10,6 +10,7 @@ import tensorflow as tf
 import visualize
 from batches import prepare
 from examples import Dataset, Examples, class_numbers
+from files import replacing
 from vae import CVAE, VAE, VLAE
 
 RECONSTRUCTIONS = 10  # columns of reconstructions.png
@@ -63,7 +64,8 @@ def draw_samples(
         )
     if save_arrays:
         arrays = {"points" if is_points else "images": x}
-        np.savez(folder / f"{prefix}samples.npz", **arrays, **({} if asked is None else {"labels": asked}))
+        with replacing(folder / f"{prefix}samples.npz") as path:
+            np.savez(path, **arrays, **({} if asked is None else {"labels": asked}))
 
 
 def draw_reconstructions(

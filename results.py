@@ -1,17 +1,20 @@
 """What a run leaves in outputs/ besides its pictures: figures and history as files."""
 
 import csv
-import importlib
 import json
 import os
 import pathlib
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from files import replacing
+
 
 def versions() -> dict[str, str]:
-    modules = [importlib.import_module(name) for name in ("tensorflow", "keras", "numpy", "h5py")]
+    """Of Python, and of what has been imported so far."""
+    modules = [sys.modules[name] for name in ("tensorflow", "keras", "numpy", "h5py") if name in sys.modules]
     return {"python": platform.python_version()} | {module.__name__: module.__version__ for module in modules}
 
 
@@ -29,7 +32,7 @@ def machine() -> str:
 def write_history(folder: pathlib.Path, history: Sequence[Mapping[str, float]]) -> None:
     """history.csv: a row an epoch."""
     if history:
-        with open_atomically(folder / "history.csv") as file:
+        with replacing(folder / "history.csv") as path, open(path, "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(history[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(history)
@@ -37,24 +40,6 @@ def write_history(folder: pathlib.Path, history: Sequence[Mapping[str, float]]) 
 
 def write_metrics(folder: pathlib.Path, metrics: Mapping[str, Any]) -> None:
     """metrics.json"""
-    with open_atomically(folder / "metrics.json") as file:
+    with replacing(folder / "metrics.json") as path, open(path, "w", encoding="utf-8") as file:
         json.dump(metrics, file, indent=2)
         file.write("\n")
-
-
-class open_atomically:
-    """A text file that replaces an earlier one only when it is whole."""
-
-    def __init__(self, path: pathlib.Path):
-        self.path, self.partial = path, path.with_name(f".{path.name}.partial")
-
-    def __enter__(self):
-        self.file = open(self.partial, "w", encoding="utf-8", newline="")
-        return self.file
-
-    def __exit__(self, kind, *_):
-        self.file.close()
-        if kind is None:
-            os.replace(self.partial, self.path)
-        else:
-            self.partial.unlink(missing_ok=True)

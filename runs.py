@@ -2,7 +2,6 @@
 
 import pathlib
 import shutil
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,17 +14,20 @@ import pictures
 import results
 import training
 from batches import evaluation_batches, training_batches
-from checkpoints import CheckpointError, load_weights, remove_partial_files, save_model_weights
+from checkpoints import CheckpointError, load_weights, save_model_weights
 from config import FALLBACK, KEPT, checkpoint_path, resolve_config, run_folders, suit_data
 from data import is_path, load_dataset, load_others
 from downloads import OutOfReachError
 from events import EventLog, require_tensorboard
 from examples import Dataset
+from files import make_folder, remove_partial
+from interrupts import Stopped
+from locks import RunHeldError, holding
 from readers import DataError
 from report import Report, describe_run
 from vae import VAE, build_model
 
-FORESEEABLE = (flags.FlagError, DataError, CheckpointError, training.TrainingError, OSError,
+FORESEEABLE = (flags.FlagError, DataError, CheckpointError, training.TrainingError, RunHeldError, OSError,
                MemoryError, tf.errors.ResourceExhaustedError)  # fmt: skip
 EPOCH_PICTURES = ("samples", "reconstructions")
 MOST_CLASSES_DRAWN = 50  # rows of samples.png where --labels names none
@@ -47,15 +49,19 @@ def run(given: dict[str, Any]) -> None:
                 f"--batch_size {config['batch_size']} is more than the {len(dataset.train)} training examples"
             )
         model = make_model(config, dataset, header)
-        class_names = dataset.class_names if dataset else header["dataset"]["class_names"]
-        if config["train"]:
-            header = train(config, model, dataset, header)
-        output_dir = run_folders(config)[1]
-        output_dir.mkdir(parents=True, exist_ok=True)
-        if is_reporting:
-            evaluate(config, model, dataset, header)
-        if config["train"] or config["sample"]:
-            draw_samples(config, model, dataset, class_names)
+        with holding(run_folders(config) if config["train"] else ()):
+            if header is not None:
+                header |= load_weights(model, config["checkpoint"])  # a training may have replaced the file meanwhile
+                model.optimizer.learning_rate.assign(config["learning_rate"])
+            class_names = dataset.class_names if dataset else header["dataset"]["class_names"]
+            if config["train"]:
+                header = train(config, model, dataset, header)
+            output_dir = run_folders(config)[1]
+            make_folder(output_dir)
+            if is_reporting:
+                evaluate(config, model, dataset, header)
+            if config["train"] or config["sample"]:
+                draw_samples(config, model, dataset, class_names)
         print(f"figures and pictures: {output_dir}")
 
 
@@ -117,7 +123,7 @@ def refuse_other_data(config: dict[str, Any], dataset: Dataset, header: dict[str
 
 
 def make_model(config: dict[str, Any], dataset: Dataset, header: dict[str, Any] | None):
-    """A fresh model for the dataset, or the checkpoint's with its weights; compiled."""
+    """A fresh model for the dataset, or one that the checkpoint's weights fit; compiled."""
     if header is None:
         arguments = {
             name: config[name]
@@ -154,27 +160,29 @@ def make_model(config: dict[str, Any], dataset: Dataset, header: dict[str, Any] 
         raise flags.FlagError("--labels needs a prior that knows classes, and this model's is standard")
     if header is None:
         model.start_at_mean(dataset.mean())
-    training.compile_model(model, config["learning_rate"])
-    if header is not None:
-        load_weights(model, config["checkpoint"])
-        model.optimizer.learning_rate.assign(config["learning_rate"])
+    training.compile_model(model, config["learning_rate"], config["save_every_steps"])
     return model
 
 
 def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str, Any] | None) -> dict[str, Any]:
     """Train to --num_epochs, leaving checkpoints, history and epoch pictures; returns the last checkpoint's header."""
     checkpoint_dir, output_dir = run_folders(config)
+    state = training.new_state() | (header or {})
+    source = pathlib.Path(config["checkpoint"]).resolve().parent if header else None
+    was_cut_off = source == checkpoint_dir.resolve() and lacks_epoch_files(config, state)
     if header is not None and header["epoch"] >= config["num_epochs"]:
         print(f"nothing left to train: {config['checkpoint']} has {header['epoch']} epochs of {config['num_epochs']}")
-        return header
-    source = pathlib.Path(config["checkpoint"]).resolve().parent if header else None
+        if not was_cut_off:
+            return header
     if source == previous(checkpoint_dir).resolve():
         raise flags.FlagError(f"{source} would be replaced by the run {checkpoint_dir}: name another with --run_name")
+    for folder in (checkpoint_dir, output_dir):
+        if folder.exists():
+            remove_partial(folder)
     if source != checkpoint_dir.resolve():
         set_aside(checkpoint_dir, output_dir)
     for folder in (checkpoint_dir, output_dir):
-        folder.mkdir(parents=True, exist_ok=True)
-    remove_partial_files(checkpoint_dir)
+        make_folder(folder)
     widths = " ".join(map(str, model.arguments["hidden_dims"]))
     lossy = f", prior {config['prior']}, window {config['window']}" if config["model"] == "vlae" else ""
     print(
@@ -182,7 +190,6 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
         f"{config['likelihood']}, binarize {config['binarize']}, {config['latent_size']} latents{lossy}; batches of "
         f"{config['batch_size']}, {config['num_epochs']} epochs; checkpoints: {checkpoint_dir}"
     )
-    state = header or {"history": [], "train_seconds": 0.0, "train_images": 0}
     state.setdefault("fallback_from", config.get("fallback_from"))
     state |= {
         "config": {name: config[name] for name in KEPT} | {"data_dir": str(pathlib.Path(config["data_dir"]).resolve())},
@@ -190,44 +197,45 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
         | {"fingerprint": dataset.fingerprint()},
         "versions": results.versions(),
     }
-
     events = EventLog(output_dir / "tensorboard") if config["tensorboard"] else None
 
-    def after_epoch(epoch: int, seconds: float) -> None:
-        state["epoch"] = epoch
-        state["train_seconds"] += seconds
-        state["train_images"] += len(dataset.train) // config["batch_size"] * config["batch_size"]
-        save_model_weights(model, checkpoint_path(config), state)
+    def after_epoch(epoch: int) -> None:
         results.write_history(output_dir, state["history"])
         if events:
             events.write_figures(state["history"][-1])
         if epoch % config["sample_and_save_frequency"] == 0:
-            save_model_weights(model, checkpoint_path(config, epoch), state)
             draw_epoch(config, model, dataset, prefix=f"epoch_{epoch:03d}_")
             if events:
                 for name in EPOCH_PICTURES:
                     events.write_picture(output_dir / f"epoch_{epoch:03d}_{name}.png", name, epoch)
+            save_model_weights(model, checkpoint_path(config, epoch), state)
 
+    if was_cut_off:
+        after_epoch(state["epoch"])
     try:
         training.train(
             model,
             training_batches(dataset.train, config["batch_size"], seed=config["seed"], binarize=config["binarize"]),
             evaluation_batches(dataset.test, seed=config["seed"], binarize=config["binarize"]),
+            batch_size=config["batch_size"],
             split=dataset.split,
             num_epochs=config["num_epochs"],
-            history=state["history"],
+            state=state,
+            save=lambda: save_model_weights(model, checkpoint_path(config), state),
             after_epoch=after_epoch,
+            save_every_steps=config["save_every_steps"],
         )
-    except KeyboardInterrupt:
-        newest = checkpoint_path(config)
-        told = (
-            f"the last whole epoch is in {newest}: add --load_weights to continue"
-            if newest.exists()
-            else "no checkpoint yet"
-        )
-        print(f"\nstopped in epoch {len(state['history']) + 1}; {told}", file=sys.stderr)
-        raise
+    except Stopped as stopped:
+        where = f"in epoch {state['epoch'] + 1}, after {state['step']} steps" if state["step"] else "between epochs"
+        told = f"stopped {where}; to go on from there, add --load_weights to the same command"
+        raise Stopped(stopped.number, told) from None
     return state
+
+
+def lacks_epoch_files(config: dict[str, Any], state: dict[str, Any]) -> bool:
+    """Whether a run was killed just after an epoch, before it had left all that it leaves of one."""
+    is_due = state["step"] == 0 and state["epoch"] % config["sample_and_save_frequency"] == 0
+    return is_due and not checkpoint_path(config, state["epoch"]).exists()
 
 
 def set_aside(*folders: pathlib.Path) -> None:

@@ -1,21 +1,22 @@
-"""The training loop: figures after every epoch, a progress bar."""
+"""The training loop: figures after every epoch, a progress bar, and nothing lost where it stops."""
 
 import contextlib
 import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 import tqdm
 
+from interrupts import deferred, stop
 from networks import NETWORKS
 from optimizers import AveragedAdam, AveragedMuon
 from vae import VAE
 
 FIGURES = ("loss", "elbo", "rate", "distortion")
-STEPS_PER_EXECUTION = 16  # training steps between two returns to Python
 OPTIMIZERS = {"vae": AveragedAdam, "cvae": AveragedAdam, "vlae": AveragedMuon}
 
 
@@ -24,9 +25,9 @@ class TrainingError(Exception):
 
 
 @contextlib.contextmanager
-def training_weights(model: VAE):
-    """Within this context the model has the weights that the optimizer steps on; outside, their averages, which are
-    what is evaluated, saved and sampled."""
+def exchanged_weights(model: VAE):
+    """Within this context the weights that the optimizer steps on and their averages have changed places. Outside of
+    training the model has the averages, which are what is evaluated, saved and sampled."""
     model.optimizer.exchange_weights()
     try:
         yield
@@ -34,54 +35,136 @@ def training_weights(model: VAE):
         model.optimizer.exchange_weights()
 
 
-def compile_model(model: VAE, learning_rate: float = 1e-3) -> None:
+def compile_model(model: VAE, learning_rate: float = 1e-3, save_every_steps: int = 0) -> None:
     """Make the model ready for `train` and `evaluate`, with a built optimizer, as loading a checkpoint needs it."""
-    jit_compile = NETWORKS[model.arguments["network"]]["jit_compile"]
-    optimizer = OPTIMIZERS[model.arguments["model"]](learning_rate)
-    model.compile(optimizer, jit_compile=jit_compile, steps_per_execution=STEPS_PER_EXECUTION)
+    network = NETWORKS[model.arguments["network"]]
+    model.compile(
+        OPTIMIZERS[model.arguments["model"]](learning_rate),
+        jit_compile=network["jit_compile"],
+        steps_per_execution=math.gcd(network["steps_per_execution"], save_every_steps),
+    )
     model.make_train_function()
     model.jit_compile = False  # a pass over held-out data is too short to pay for its compilation
     model.optimizer.build(model.trainable_variables)
 
 
+def new_state() -> dict[str, Any]:
+    """Where a training stands before its first step, in values that JSON keeps exactly.
+
+    history: a row for each whole epoch, of which there are `epoch`; step: steps done of the epoch under way; running:
+    the running means of those; train_seconds, train_images: of all steps, without evaluations.
+    """
+    return {"history": [], "epoch": 0, "step": 0, "running": {}, "train_seconds": 0.0, "train_images": 0}
+
+
 def train(
     model: VAE,
-    epoch_batches: Callable[[int], tf.data.Dataset],
+    epoch_batches: Callable[[int, int], tf.data.Dataset],
     held_out_batches: tf.data.Dataset,
     *,
+    batch_size: int,
     split: str,
     num_epochs: int,
-    history: list[dict[str, float]],
-    after_epoch: Callable[[int, float], None],
+    state: dict[str, Any],
+    save: Callable[[], None],
+    after_epoch: Callable[[int], None],
+    save_every_steps: int = 0,
 ) -> None:
-    """Train from epoch len(history) + 1 to num_epochs.
+    """Train from where `state` stands, which is kept up to date, to the end of epoch num_epochs.
 
-    After each epoch its row (epoch, then loss, elbo, rate, distortion of training and held-out data) is added to
-    `history`, and `after_epoch(epoch, seconds)` is called; seconds is what training took, without the evaluation.
+    After each epoch its row (epoch, then loss, elbo, rate, distortion of training and held-out data) is added to the
+    history, then `save()` and `after_epoch(epoch)` are called. `save()` is also called within an epoch, every
+    `save_every_steps` steps and when a signal asks to stop. It finds the averaged weights in the model.
 
     Raises:
-        TrainingError: if the loss is no longer finite; `after_epoch` is then not called.
+        TrainingError: if the loss or a weight is no longer finite; that is never saved.
+        Stopped: after Ctrl-C or SIGTERM, when the step under way has ended and has been saved.
     """
-    first = len(history)
-    with ProgressBar(first, num_epochs) as progress:
-        for epoch in range(first, num_epochs):
-            started = time.perf_counter()
-            batches = epoch_batches(epoch)
-            with training_weights(model):
-                fit = model.fit(batches, verbose=0, shuffle=False, callbacks=[progress.follow(epoch, len(batches))])
-            seconds = time.perf_counter() - started
-            held_out = model.evaluate(held_out_batches, verbose=0, return_dict=True)
-            row = {"epoch": epoch + 1}
-            row |= {f"train_{name}": float(fit.history[name][-1]) for name in FIGURES}
+    with deferred() as signals, ProgressBar(state["epoch"], num_epochs) as progress:
+        for epoch in range(state["epoch"], num_epochs):
+            batches = epoch_batches(epoch, state["step"])
+            num_steps, seconds_before = state["step"] + len(batches), state["train_seconds"]
+            watch = Watch(state, save, held_out_batches.take(1), signals, num_steps, batch_size, save_every_steps)
+            if len(batches):
+                follow = progress.follow(epoch, num_steps, state["step"])
+                with exchanged_weights(model):
+                    model.fit(batches, verbose=0, shuffle=False, callbacks=[watch, follow])
+            else:  # the run was stopped in the evaluation
+                restore_means(model, state["running"])
+            row = {"epoch": epoch + 1} | {
+                f"train_{tracker.name}": float(tracker.result()) for tracker in model.trackers
+            }
+            state["running"] = running_means(model)  # the evaluation starts them anew
+            held_out = model.evaluate(held_out_batches, verbose=0, return_dict=True, callbacks=[watch])
             row |= {f"{split}_{name}": float(held_out[name]) for name in FIGURES}
             if not all(map(math.isfinite, row.values())):
-                raise TrainingError(
-                    f"the loss is no longer finite in epoch {epoch + 1}; checkpoints of earlier epochs are untouched. "
-                    f"Try a smaller --learning_rate than {float(model.optimizer.learning_rate):g}"
-                )
-            history.append(row)
-            progress.report(describe(row, num_epochs, split, seconds))
-            after_epoch(epoch + 1, seconds)
+                raise diverged(model, f"after epoch {epoch + 1}")
+            state["history"].append(row)
+            state |= {"epoch": epoch + 1, "step": 0, "running": {}}
+            save()
+            progress.report(describe(row, num_epochs, split, state["train_seconds"] - seconds_before))
+            after_epoch(epoch + 1)
+            if signals:
+                stop(signals[0])
+
+
+class Watch(keras.callbacks.Callback):
+    """Through one epoch: keeps `state` up to date, saves in time, stops for a signal or a loss that is not finite.
+
+    The step before a loss that is not finite may look well, so what is saved must have a finite one on `probe`.
+    """
+
+    def __init__(self, state, save, probe, signals, num_steps, batch_size, save_every_steps):
+        super().__init__()
+        self.state, self.save, self.probe, self.signals = state, save, probe, signals
+        self.num_steps, self.batch_size, self.save_every_steps = num_steps, batch_size, save_every_steps
+        self.first, self.started = state["step"], time.perf_counter()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        restore_means(self.model, self.state["running"])
+
+    def on_train_batch_end(self, batch, logs=None):
+        state, now = self.state, time.perf_counter()
+        if not math.isfinite(logs["loss"]):
+            raise diverged(self.model, f"in step {int(logs['finite_steps']) + 1} of epoch {state['epoch'] + 1}")
+        before, state["step"] = state["step"], min(self.first + batch + 1, self.num_steps)
+        state["train_images"] += (state["step"] - before) * self.batch_size
+        state["train_seconds"] += now - self.started
+        is_due = self.save_every_steps and state["step"] // self.save_every_steps > before // self.save_every_steps
+        if is_due or self.signals:
+            state["running"] = running_means(self.model)
+            with exchanged_weights(self.model):  # a second time: the averages are back
+                held_out = self.model.evaluate(self.probe, verbose=0, return_dict=True)
+                if not math.isfinite(held_out["loss"]):
+                    raise diverged(self.model, f"after step {state['step']} of epoch {state['epoch'] + 1}")
+                self.save()
+            restore_means(self.model, state["running"])
+        if self.signals:
+            stop(self.signals[0])
+        self.started = time.perf_counter()
+
+    def on_test_batch_end(self, batch, logs=None):
+        if self.signals:
+            self.save()
+            stop(self.signals[0])
+
+
+def diverged(model: VAE, where: str) -> TrainingError:
+    rate = float(model.optimizer.learning_rate)
+    return TrainingError(
+        f"the loss is no longer finite {where}; earlier checkpoints are untouched. Try a smaller --learning_rate, as "
+        f"{rate / 10:g} (it is {rate:g}), from the start or with --load_weights"
+    )
+
+
+def running_means(model: VAE) -> dict[str, list[float]]:
+    return {metric.name: [float(value) for value in metric.variables] for metric in model.metrics}
+
+
+def restore_means(model: VAE, running: dict[str, list[float]]) -> None:
+    for metric in model.metrics:
+        for variable, value in zip(metric.variables, running.get(metric.name, []), strict=False):
+            variable.assign(value)
 
 
 def describe(row: dict[str, float], num_epochs: int, split: str, seconds: float) -> str:
@@ -107,11 +190,13 @@ class ProgressBar:
     def __exit__(self, *_):
         self.bar.close()
 
-    def follow(self, epoch: int, num_steps: int) -> keras.callbacks.Callback:
-        """A callback that moves the bar through one epoch."""
+    def follow(self, epoch: int, num_steps: int, skipped: int = 0) -> keras.callbacks.Callback:
+        """A callback that moves the bar through one epoch, of which some steps may have been done before."""
         self.bar.total = (self.num_epochs - self.first) * num_steps
         self.bar.set_description(f"epoch {epoch + 1}/{self.num_epochs}", refresh=False)
-        done = (epoch - self.first) * num_steps
+        done = (epoch - self.first) * num_steps + skipped
+        if skipped:
+            self.bar.n = self.bar.initial = done
 
         def move(batch, logs):
             self.bar.set_postfix({name: f"{float(logs[name]):.2f}" for name in FIGURES}, refresh=False)

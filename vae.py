@@ -59,10 +59,11 @@ class VAE(keras.Model):
         self.warmup_steps = warmup_steps
         self.free_bits = free_bits
         self.trackers = [keras.metrics.Mean(name=name) for name in ("loss", "elbo", "rate", "distortion")]
+        self.finite_steps = keras.metrics.Sum(name="finite_steps")  # the next one is where a training went wrong
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        return self.trackers
+        return [*self.trackers, self.finite_steps]
 
     def condition(self, labels: tf.Tensor | None) -> tf.Tensor | None:
         """What the encoder and decoder are given besides x and z: nothing."""
@@ -112,7 +113,8 @@ class VAE(keras.Model):
         losses = tf.fill(tf.shape(rate), loss)
         for tracker, values in zip(self.trackers, (losses, -(distortion + rate), rate, distortion), strict=True):
             tracker.update_state(values)
-        return {tracker.name: tracker.result() for tracker in self.trackers}
+        self.finite_steps.update_state(tf.math.is_finite(loss))
+        return {metric.name: metric.result() for metric in self.metrics}
 
     def likelihood_params(self, z: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
         """What the likelihood is given to make p(x|z)."""

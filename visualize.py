@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from files import replacing
+
 DPI = 100
 GAP = 2  # pixels between the images of a grid
 MOST_IN_LEGEND = 30
@@ -268,4 +270,5 @@ def plain(text: str) -> str:
 def save(figure: Figure, path: str | os.PathLike) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # class names in any script: a box stands for the letter
-        figure.savefig(path, bbox_inches="tight", pad_inches=0.08)
+        with replacing(path) as partial:
+            figure.savefig(partial, bbox_inches="tight", pad_inches=0.08)

@@ -2,12 +2,15 @@ import functools
 import gzip
 import os
 import pathlib
+import signal
 import struct
 import subprocess
 import sys
+import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import h5py
 import numpy as np
 import pytest
 
@@ -79,3 +82,37 @@ def run_process(*flags: str, cwd: pathlib.Path, **kwargs) -> subprocess.Complete
     """Run the script as a user does."""
     command = [sys.executable, str(REPOSITORY / "assignment.py"), *flags]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **kwargs)
+
+
+def start_process(*flags: str, cwd: pathlib.Path, **kwargs) -> subprocess.Popen:
+    """The same in the background, where a signal can be sent to it."""
+
+    def prepare():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # it is ignored where the tests themselves run in the background
+
+    command = [sys.executable, str(REPOSITORY / "assignment.py"), *flags]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=cwd, preexec_fn=prepare, **pipes, **kwargs)
+
+
+def wait_for(condition, seconds: float = 120, pause: float = 0.02) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(pause)
+
+
+def tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """What a checkpoint holds besides its header, in which there are times."""
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    del found["header"]
+    return found
+
+
+def assert_same_tensors(a: str | os.PathLike, b: str | os.PathLike) -> None:
+    a, b = tensors(a), tensors(b)
+    assert a.keys() == b.keys()
+    assert len(a) > 20
+    assert all(np.array_equal(a[name], b[name]) for name in a)

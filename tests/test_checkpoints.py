@@ -156,28 +156,6 @@ def test_a_newer_format_is_refused(saved, monkeypatch):
         read_header(path)
 
 
-def test_a_failed_write_leaves_the_earlier_checkpoint_whole(saved, monkeypatch):
-    model, path = saved
-    before = path.read_bytes()
-
-    def disk_full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(checkpoints.os, "fsync", disk_full)
-    with pytest.raises(OSError, match="No space left"):
-        save_model_weights(model, path, {"epoch": 9})
-    assert path.read_bytes() == before
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
-
-
-def test_what_a_killed_run_left_half_written_is_removed(saved):
-    _, path = saved
-    partial = path.with_name(f".{path.name}{checkpoints.TEMPORARY}")
-    partial.write_bytes(b"half")
-    checkpoints.remove_partial_files(path.parent)
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
-
-
 def test_an_optimizer_that_does_not_fit_is_not_silently_replaced(saved):
     _, path = saved
     other = build(seed=1)

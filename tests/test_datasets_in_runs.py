@@ -4,10 +4,10 @@ import functools
 
 import numpy as np
 import pytest
-from conftest import SHARED_MNIST
+from conftest import SHARED_MNIST, assert_same_tensors
 from matplotlib.image import imread
 from PIL import Image
-from test_script import assert_same_tensors, metrics
+from test_script import metrics
 
 from checkpoints import read_header
 

@@ -64,9 +64,9 @@ def test_muon_turns_kernels_and_leaves_the_rest_to_adam(monkeypatch):
         variables = [keras.Variable(value) for value in start]
         optimizer.build(variables)
         for gradient in gradients:
-            before = [np.array(variable) for variable in variables]
+            before = [variable.numpy() for variable in variables]
             optimizer.apply(gradient, variables)
-        return [np.array(variable) - old for variable, old in zip(variables, before, strict=True)]
+        return [variable.numpy() - old for variable, old in zip(variables, before, strict=True)]
 
     decay = 1.5  # at the third step, number 2 from 0
     muon, adam = steps(optimizers.AveragedMuon(0.01)), steps(optimizers.AveragedAdam(0.01))
@@ -87,7 +87,7 @@ def test_exchanging_weights_twice_changes_no_bit():
     for t in range(5):
         step(model, t)
     before, averages = weights(model), [average.numpy() for average in model.optimizer.averages]
-    with training.training_weights(model):
+    with training.exchanged_weights(model):
         assert all(np.array_equal(a, b) for a, b in zip(weights(model), averages, strict=True))
         assert not all(np.array_equal(a, b) for a, b in zip(weights(model), before, strict=True))
     assert all(np.array_equal(a, b) for a, b in zip(weights(model), before, strict=True))

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_script import assert_same_tensors, metrics
+from conftest import assert_same_tensors
+from test_script import metrics
 
 import vae
 from checkpoints import read_header

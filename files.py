@@ -1,0 +1,60 @@
+"""Files that are whole or not there: what a run writes replaces what was there only once it is on the disk."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator
+
+PARTIAL = ".partial."  # begins the names of files under way; their endings stay, which writers go by
+
+
+class WriteError(OSError):
+    """A file or folder cannot be written; the message says which, why, and what to try."""
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """The path of a new file to write, which takes the place of `path` at the end of the context.
+
+    Raises:
+        WriteError: if it cannot be written, as on a full disk; what was at `path` is untouched then, as it is after
+            any other exception.
+    """
+    path = pathlib.Path(path)
+    make_folder(path.parent)
+    partial = path.with_name(f"{PARTIAL}{path.name}")
+    try:
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
+        raise WriteError(
+            f"cannot write {path}: {reason}. An earlier file there is untouched; make room or choose another folder"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def make_folder(folder: str | os.PathLike) -> None:
+    """Make a folder that can be written to, if it is not there.
+
+    Raises:
+        WriteError: if that cannot be.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except FileExistsError:
+        raise WriteError(f"cannot make the folder {folder}: a file is in its place") from None
+    except OSError as error:
+        raise WriteError(f"cannot make the folder {folder}: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise WriteError(f"the folder {folder} cannot be written to: choose another or change its permissions")
+
+
+def remove_partial(folder: str | os.PathLike) -> None:
+    """Delete what a killed run left half-written in its folder."""
+    for partial in pathlib.Path(folder).glob(f"{PARTIAL}*"):
+        partial.unlink(missing_ok=True)

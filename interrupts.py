@@ -1,0 +1,76 @@
+"""Ctrl-C and SIGTERM: the first one stops the program at the next good moment, a second one at once."""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from typing import NoReturn
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM came, and the message says where that left the program."""
+
+    def __init__(self, number: int, message: str = "stopped"):
+        super().__init__(message)
+        self.number = number
+        self.exit_code = 128 + number
+
+
+def stop(number: int, frame=None) -> NoReturn:
+    raise Stopped(number)
+
+
+@contextlib.contextmanager
+def handled_by(handler) -> Iterator[None]:
+    """Within this context the signals call `handler`, those excepted that whoever started the program has ignored."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: earlier for number, earlier in before.items() if earlier != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[list[int]]:
+    """Within this context signals are only noted, in the list that it gives, and the first is raised at its end; a
+    second one ends the process at once, even in the middle of a long operation of TensorFlow."""
+    received = []
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    watcher = threading.Thread(target=exit_at_the_second, args=(receiver,), daemon=True)
+    watcher.start()
+    earlier = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    try:
+        with handled_by(lambda number, frame: received.append(number)):
+            yield received
+    finally:
+        signal.set_wakeup_fd(earlier)
+        sender.close()
+        watcher.join()
+        receiver.close()
+    if received:
+        stop(received[0])
+
+
+def exit_at_the_second(receiver: socket.socket) -> None:
+    """Signal numbers arrive here as bytes, as soon as they are sent; Python's own handlers wait for TensorFlow."""
+    if not receiver.recv(1):
+        return
+    receiver.settimeout(1)
+    try:
+        number = receiver.recv(1)
+    except TimeoutError:
+        print("\nstopping after this step; once more to stop at once", file=sys.stderr, flush=True)
+        receiver.settimeout(None)
+        number = receiver.recv(1)
+    if number:
+        os._exit(128 + number[0])
