@@ -5,7 +5,7 @@ from typing import Any
 
 import flags
 from checkpoints import CheckpointError, read_header, refuse_differences
-from data import is_path, resolve_name, short_name
+from data import is_path, short_name
 from examples import Dataset
 
 EVALUATION_SAMPLES = 100  # of --evaluate, to estimate log p(x) with
@@ -32,9 +32,6 @@ def resolve_config(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 
     Returns the config, and the header of the checkpoint or None. Without a checkpoint `suit_data` has to follow.
     """
-    given = {**given}
-    if "dataset" in given:
-        given["dataset"] = resolve_name(given["dataset"])
     config = {**flags.DEFAULTS, "train": not (given.get("evaluate") or given.get("sample")), "evaluate": False}
     config |= {"sample": False, "load_weights": False, "checkpoint": None, "offline": False, "tensorboard": False}
     config |= given
@@ -64,7 +61,7 @@ def suit_data(config: dict[str, Any], given: dict[str, Any], dataset: Dataset) -
     """The config of a new run with what suits the data wherever nothing was asked for.
 
     Raises:
-        FlagError: for a likelihood, network or binarization that makes no sense for them.
+        FlagError: for a likelihood, network, binarization or window that makes no sense for them.
     """
     defaults = {**dataset.defaults(given.get("batch_size"))}
     if config["model"] == "vlae":
@@ -82,8 +79,6 @@ def suit_data(config: dict[str, Any], given: dict[str, Any], dataset: Dataset) -
             raise flags.FlagError(f"--likelihood {likelihood} is for pixels: points need sigma or gaussian")
         if suited["network"] != "mlp":
             raise flags.FlagError(f"--network {suited['network']} is for images: points need mlp")
-    elif binarize != "none" and likelihood in ("sigma", "logistic"):
-        raise flags.FlagError(f"--likelihood {likelihood} is for grey levels: binary pixels need bernoulli")
     if suited["window"]:
         refuse_window(dataset, likelihood, binarize, suited["window"])
     return suited

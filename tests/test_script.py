@@ -224,7 +224,6 @@ def test_evaluation_needs_nothing_but_the_checkpoint_and_repeats_the_figures(scr
         (["--load_weights"], "there is no checkpoint at"),
         (["--batch_size", "201"], "--batch_size 201 is more than the 200 training examples"),
         (["--validation_size", "200"], "leaves none of the 200 training examples"),
-        (["--dataset", "minst"], "unknown dataset 'minst'"),
         (["--is_cvae", "--labels", "12"], "--labels 12: there are classes 0 to 9 only"),
         (["--network", "conv", "--hidden_dims", "4", "4", "4", "4"], "halve 12x12 images to nothing"),
         (["--device", "gpu:7"], "--device gpu:7: TensorFlow sees"),
