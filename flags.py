@@ -212,7 +212,7 @@ def build_parser() -> Parser:
         help="default 15; points 2, colour 64, vlae 12",
     )
     add("--network", **one_of("mlp", "conv", "resnet"), help="default mlp; colour images conv; vlae resnet")
-    add("--hidden_dims", type=number(int, 1, maximum=65536), nargs="+", metavar="N",
+    add("--hidden_dims", type=number(int, 1, maximum=8192), nargs="+", metavar="N",
         help="widths of the encoder, reversed in the decoder; "
         "default 400 400 (mlp), 32 64 (conv, resnet); points 128 128 128")  # fmt: skip
     add("--activation", **one_of("gelu", "leaky_relu", "relu", "elu"), help="default gelu; points leaky_relu, vlae elu")

@@ -11,7 +11,8 @@ import json
 import math
 import os
 import pathlib
-import sys
+import re
+import shutil
 import tempfile
 
 import numpy as np
@@ -77,7 +78,8 @@ def test_an_odd_number_is_one_that_32_bits_hold_or_is_refused(name, text):
         return
     for value in np.ravel(given[name]).tolist():
         assert value == float(text)
-        assert 0 <= value < 2**31 or name == "learning_rate"
+        assert 0 <= value <= 1e30
+        assert isinstance(value, float) or value < 2**31
         assert math.isfinite(np.float32(value))
         assert (np.float32(value) == 0) == (value == 0)
 
@@ -130,7 +132,7 @@ TINY = {
     "checkpoint_dir": ["model_ckpts"],
     "output_dir": ["outputs", "pictures"],
     "run_name": ["mnist", "again"],
-    "checkpoint": ["model_ckpts/vae/mnist/vae.weights.h5", "model_ckpts/vae/mnist/epoch_001.weights.h5", "grey.npz"],
+    "checkpoint": ["newest.weights.h5", "nothing.weights.h5", "grey.npz"],
     "device": ["auto", "cpu", "gpu:7"],
     "num_epochs": ["1", "2"],
     "batch_size": ["7", "32", "2147483647"],
@@ -183,8 +185,8 @@ def test_any_combination_of_flags_is_read_or_refused_in_one_line(argv):
 # The whole program, with flags that are each plausible
 
 SMALL = "--num_epochs 1 --hidden_dims 4 --latent_size 3 --num_samples 2".split()
-WHAT_TO_DO = ("train", "evaluate", "sample", "load_weights", "checkpoint", "compare")
-SETTINGS = [name for name in ACTIONS if name not in (*WHAT_TO_DO, "dataset", "model")]
+WHAT_TO_DO = ("train", "evaluate", "sample", "load_weights", "checkpoint")
+SETTINGS = [name for name in ACTIONS if name not in (*WHAT_TO_DO, "compare", "dataset", "model")]
 
 
 def some(random, names, least, most):
@@ -239,14 +241,15 @@ def run_session(tiny_data, session):
                 except SystemExit as refusal:
                     code = refusal.code
             output, errors = (stream.buffer.getvalue().decode() for stream in streams)
-            if os.environ.get("SHOW"):
-                print(code, " ".join(argv), errors.strip()[:150], file=sys.__stdout__, flush=True)
+            print(code, *argv, errors)  # for whoever reads of a failure
+            for path in pathlib.Path("model_ckpts").glob("*/*/[vc]*.weights.h5"):
+                shutil.copy(path, "newest.weights.h5")
             assert code in (0, 1, 2), argv
             if code:
                 one_line(errors)
             else:
                 assert errors == ""
-                assert "nan" not in output
+                assert not re.search(r"\b(nan|inf)\b", output)
                 for path in pathlib.Path().glob("*/*/*/metrics.json"):
                     json.loads(path.read_text(), parse_constant=pytest.fail)
 
@@ -254,9 +257,20 @@ def run_session(tiny_data, session):
 in_process = settings(derandomize=True, deadline=None, phases=[Phase.generate], suppress_health_check=[*HealthCheck])
 
 
-@settings(in_process, max_examples=6)
-@given(random=st.randoms(use_true_random=True))
-def test_a_run_with_any_plausible_flags_ends_well_or_with_one_line(tiny_data, random):
+def try_session(tiny_data, random):
     session = draw_session(random)
     assume(parse(*session[0])[0])
     run_session(tiny_data, session)
+
+
+@settings(in_process, max_examples=4)
+@given(random=st.randoms(use_true_random=True))
+def test_runs_with_plausible_flags_end_well_or_with_one_line(tiny_data, random):
+    try_session(tiny_data, random)
+
+
+@pytest.mark.slow
+@settings(in_process, max_examples=15)
+@given(random=st.randoms(use_true_random=True))
+def test_more_runs_with_plausible_flags_end_well_or_with_one_line(tiny_data, random):
+    try_session(tiny_data, random)

@@ -141,7 +141,7 @@ def test_help_is_not_slow(tmp_path):
     [
         ("--image_size 100000", "argument --image_size: must be at most 2048, not '100000'"),
         ("--image_size 1 2 3", "argument --image_size: takes one number, or height and width, not 3"),
-        ("--hidden_dims 2000000000", "must be at most 65536"),
+        ("--hidden_dims 65536 65536", "must be at most 8192"),
         ("--latent_size 2000000000", "must be at most 4096"),
         ("--lr inf", "must be at most 1e+30"),
         ("--beta 1e300", "must be at most 2147483647"),
