@@ -1,11 +1,12 @@
 """Flags, a checkpoint and the data -> the values that a run goes by, and the names of its files."""
 
 import pathlib
+import shlex
 from typing import Any
 
 import flags
 from checkpoints import CheckpointError, read_header, refuse_differences
-from data import is_path, resolve_name, short_name
+from data import is_path, short_name
 from examples import Dataset
 
 EVALUATION_SAMPLES = 100  # of --evaluate, to estimate log p(x) with
@@ -25,6 +26,11 @@ FIXED = ("model", "dataset", "image_size", "latent_size", "hidden_dims", "networ
 # What a run passes on to its continuation unless it is given anew.
 KEPT = (*FIXED, "data_dir", "num_epochs", "batch_size", "learning_rate", "beta", "warmup_epochs", "free_bits",
         "run_name", "num_samples", "sample_and_save_frequency", "save_every_steps", "seed")  # fmt: skip
+# What has no effect where nothing is trained, or where nothing is drawn either.
+OF_TRAINING = ("num_epochs", "batch_size", "learning_rate", "beta", "warmup_epochs", "free_bits",
+               "sample_and_save_frequency", "save_every_steps")  # fmt: skip
+OF_DRAWING = ("num_samples", "labels")
+NAMING = ("model", "dataset", "run_name", "checkpoint_dir")  # what says where a run's own checkpoint is
 
 
 def resolve_config(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -32,9 +38,6 @@ def resolve_config(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 
     Returns the config, and the header of the checkpoint or None. Without a checkpoint `suit_data` has to follow.
     """
-    given = {**given}
-    if "dataset" in given:
-        given["dataset"] = resolve_name(given["dataset"])
     config = {**flags.DEFAULTS, "train": not (given.get("evaluate") or given.get("sample")), "evaluate": False}
     config |= {"sample": False, "load_weights": False, "checkpoint": None, "offline": False, "tensorboard": False}
     config |= given
@@ -49,8 +52,12 @@ def resolve_config(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     asked = {name: given[name] for name in FIXED if name in given}
     if "dataset" in asked and is_path(asked["dataset"]) and is_path(stored["dataset"]):
         del asked["dataset"]  # the same data may lie elsewhere now; their fingerprint is compared
-    refuse_differences(path, stored, asked)
-    config |= {name: stored[name] for name in KEPT if name in stored and name not in given}
+    refuse_differences(path, stored | header["model"], asked)  # a model knows also what was left to its network
+    idle = () if config["train"] else OF_TRAINING if config["sample"] else OF_TRAINING + OF_DRAWING
+    idle = [name for name in idle if name in given]
+    if idle:
+        print(f"NOTE: without effect here: --{', --'.join(idle)}")
+    config |= {name: stored[name] for name in KEPT if name in stored and (name not in given or name in idle)}
     config |= {"checkpoint": str(path), "dataset_given": True}
     for name in ("batch_size", "beta", "warmup_epochs", "free_bits", "learning_rate", "seed"):
         if config["train"] and config[name] != stored[name]:
@@ -64,7 +71,7 @@ def suit_data(config: dict[str, Any], given: dict[str, Any], dataset: Dataset) -
     """The config of a new run with what suits the data wherever nothing was asked for.
 
     Raises:
-        FlagError: for a likelihood, network or binarization that makes no sense for them.
+        FlagError: for a likelihood, network, binarization or window that makes no sense for them.
     """
     defaults = {**dataset.defaults(given.get("batch_size"))}
     if config["model"] == "vlae":
@@ -82,8 +89,6 @@ def suit_data(config: dict[str, Any], given: dict[str, Any], dataset: Dataset) -
             raise flags.FlagError(f"--likelihood {likelihood} is for pixels: points need sigma or gaussian")
         if suited["network"] != "mlp":
             raise flags.FlagError(f"--network {suited['network']} is for images: points need mlp")
-    elif binarize != "none" and likelihood in ("sigma", "logistic"):
-        raise flags.FlagError(f"--likelihood {likelihood} is for grey levels: binary pixels need bernoulli")
     if suited["window"]:
         refuse_window(dataset, likelihood, binarize, suited["window"])
     return suited
@@ -115,14 +120,25 @@ def refuse_window(dataset: Dataset, likelihood: str, binarize: str, window: int)
 
 
 def find_checkpoint(config: dict[str, Any]) -> pathlib.Path:
-    """--checkpoint, else the run's own; a run that fell back to other data is found without naming it."""
-    if config["checkpoint"]:
-        return pathlib.Path(config["checkpoint"])
+    """--checkpoint, else the run's own; a run that fell back to other data is found without naming it.
+
+    Raises:
+        CheckpointError: if it is not there.
+    """
     own = checkpoint_path(config)
-    if not config["dataset_given"] and not own.exists():
-        fallback = checkpoint_path({**config, "dataset": FALLBACK})
-        return fallback if fallback.exists() else own
-    return own
+    if config["checkpoint"]:
+        path = pathlib.Path(config["checkpoint"])
+        if not path.is_file():
+            raise CheckpointError(f"there is no checkpoint at {path}: --checkpoint takes a file, such as {own}")
+        return path
+    if own.exists():
+        return own
+    fallback = checkpoint_path({**config, "dataset": FALLBACK})
+    if not config["dataset_given"] and fallback.exists():
+        return fallback
+    named = [name for name in NAMING if config[name] != flags.DEFAULTS[name]]
+    command = shlex.join(["python", "assignment.py", *(part for name in named for part in (f"--{name}", config[name]))])
+    raise CheckpointError(f"there is no checkpoint at {own}: train first ({command}), or name a file with --checkpoint")
 
 
 def run_folders(config: dict[str, Any]) -> tuple[pathlib.Path, pathlib.Path]:

@@ -17,24 +17,25 @@ from own_data import load_own, read_splits
 from readers import DataError, read_cifar10, read_idx_files, read_svhn
 
 
-def resolve_name(dataset: str) -> str:
-    """A name in DATASETS for a name or alias; for a file or folder its absolute path.
+def resolve_name(dataset: str, others: Sequence[str] = ()) -> str:
+    """A name in DATASETS or `others` for a name or alias; for a file or folder its absolute path.
 
     Raises:
         DataError: if it is neither.
     """
     name = str(dataset).lower()
     name = ALIASES.get(name, name)
-    if name in DATASETS:
+    names = [*DATASETS, *others]
+    if name in names:
         return name
     path = pathlib.Path(dataset)
     if str(dataset) and path.exists():
         return str(path.resolve())
     if len(path.parts) > 1 or path.suffix:
         raise DataError(f"there is no file or folder {dataset}")
-    close = difflib.get_close_matches(name, [*DATASETS, *ALIASES], n=1)
+    close = difflib.get_close_matches(name, [*names, *ALIASES], n=1)
     meant = f": did you mean {close[0]}?" if close else "."
-    raise DataError(f"unknown dataset '{dataset}'{meant} There are {', '.join(DATASETS)}, or the path of your own data")
+    raise DataError(f"unknown dataset '{dataset}'{meant} There are {', '.join(names)}, or the path of your own data")
 
 
 def is_path(dataset: str) -> bool:

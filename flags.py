@@ -4,10 +4,13 @@ import argparse
 import difflib
 import math
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 MODELS = ("vae", "cvae", "vlae")
 WIDEST_WINDOW = 63
+LARGEST = 2**31 - 1  # of 32-bit whole numbers
+SMALLEST = 1e-30  # above 0: what float32 still holds, with room for products
 NO_WINDOW = "--likelihood {} has no window: take bernoulli or logistic, or --window 0"
 DEFAULTS = {
     "model": "vae",
@@ -52,35 +55,55 @@ class Parser(argparse.ArgumentParser):
     """Answers a wrong flag with one line and, where there is one, the flag that was probably meant."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: error: {message} (see --help)", file=sys.stderr)
+        print(f"{self.prog}: error: {' '.join(message.splitlines())} (see --help)", file=sys.stderr)
         sys.exit(2)
 
     def parse_all(self, argv: list[str] | None) -> argparse.Namespace:
         namespace, unknown = self.parse_known_args(argv)
         if unknown:
             flag = unknown[0].split("=")[0]
-            close = difflib.get_close_matches(flag, self._option_string_actions, n=1)
-            self.error(f"unknown argument {flag}" + (f": did you mean {close[0]}?" if close else ""))
+            self.error(f"unknown argument {flag}{suggestion(flag, self._option_string_actions)}")
         return namespace
 
 
-def number(kind: type, minimum: float, *, above: bool = False, maximum: float = 2**31 - 1):
-    """An argparse type: a finite number of at least (or above) `minimum`, and if whole of at most `maximum`."""
-    words = f"a {'whole ' if kind is int else ''}number {'above' if above else 'of at least'} {minimum:g}"
+def suggestion(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word.lower(), known, n=1)
+    return f": did you mean {close[0]}?" if close else ""
+
+
+def number(kind: type, minimum: float, *, maximum: float = LARGEST) -> Callable[[str], int | float]:
+    """An argparse type: a number within these bounds that 32 bits can tell from 0."""
+    words = f"a {'whole ' if kind is int else ''}number of at least {minimum:g}"
 
     def parse(text: str) -> int | float:
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"must be {words}, not '{text}'") from None
-        fits = value > minimum if above else value >= minimum
-        if not (math.isfinite(value) and fits):
+            value = math.nan
+        if not value >= minimum:
             raise argparse.ArgumentTypeError(f"must be {words}, not '{text}'")
-        if kind is int and value > maximum:
+        if value > maximum:
             raise argparse.ArgumentTypeError(f"must be at most {maximum}, not '{text}'")
+        if 0 < value < SMALLEST:
+            raise argparse.ArgumentTypeError(f"must be 0 or at least {SMALLEST}, not '{text}'")
         return value
 
     return parse
+
+
+def one_of(*words: str) -> dict[str, Any]:
+    """Arguments of add_argument for a flag that takes one of these words."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise argparse.ArgumentTypeError(not_among(words, text))
+        return text
+
+    return {"type": parse, "choices": words}
+
+
+def not_among(words: Sequence[str], text: str) -> str:
+    return f"must be {', '.join(words[:-1])} or {words[-1]}, not '{text}'{suggestion(text, words)}"
 
 
 class ImageSize(argparse.Action):
@@ -95,14 +118,14 @@ class ImageSize(argparse.Action):
 def boolean(text: str) -> bool:
     values = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     if text.lower() not in values:
-        raise argparse.ArgumentTypeError(f"must be true or false, not '{text}'")
+        raise argparse.ArgumentTypeError(not_among(("true", "false"), text))
     return values[text.lower()]
 
 
 def device(text: str) -> str:
     kind, _, index = text.partition(":")
     if text not in ("auto", "cpu", "gpu") and not (kind == "gpu" and index.isdecimal()):
-        raise argparse.ArgumentTypeError(f"must be auto, cpu, gpu or gpu:N, not '{text}'")
+        raise argparse.ArgumentTypeError(not_among(("auto", "cpu", "gpu", "gpu:N"), text))
     return text
 
 
@@ -113,10 +136,30 @@ def window(text: str) -> int:
 
 
 def name(text: str) -> str:
-    is_odd = not text or text != text.strip() or any(part in text for part in ("/", "\\", "\0"))
-    if is_odd or text.startswith(".") or text.endswith(".previous"):
+    is_odd = not text.isprintable() or text != text.strip() or any(part in text for part in ("/", "\\"))
+    if is_odd or not text or text.startswith(".") or text.endswith(".previous"):
         raise argparse.ArgumentTypeError(f"must be a plain folder name, not '{text}'")
     return text
+
+
+def path(text: str) -> str:
+    if not text:  # a shell variable that was never set
+        raise argparse.ArgumentTypeError("must be a path, not ''")
+    return text
+
+
+def dataset(*others: str) -> Callable[[str], str]:
+    """An argparse type: the name or path of a dataset, or one of `others`."""
+
+    def parse(text: str) -> str:
+        from data import DataError, resolve_name  # only now: it imports NumPy
+
+        try:
+            return resolve_name(text, others)
+        except (DataError, OSError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse
 
 
 def build_parser() -> Parser:
@@ -140,43 +183,43 @@ def build_parser() -> Parser:
         "alone")  # fmt: skip
     add("--max_examples", type=number(int, 1), metavar="N",
         help="evaluate a random choice of so many held-out examples; default all")  # fmt: skip
-    add("--ood_dataset", metavar="NAME_OR_PATH",
+    add("--ood_dataset", type=dataset("noise"), metavar="NAME_OR_PATH",
         help="other data, or noise: how well the bound on log p(x) tells them from the test set")  # fmt: skip
 
     add = parser.add_argument_group("data").add_argument
-    add("--dataset", metavar="NAME_OR_PATH",
+    add("--dataset", type=dataset(), metavar="NAME_OR_PATH",
         help="mnist, mnist_sample, fashion_mnist, kmnist, cifar10, svhn, chestmnist, octmnist, tissuemnist, "
         "pneumoniamnist, moons, circles, blobs; or a folder of images, or an .npz; default mnist")  # fmt: skip
-    add("--data_dir", metavar="DIR", help="where local dataset files are looked for first; default data")
+    add("--data_dir", type=path, metavar="DIR", help="where local dataset files are looked for first; default data")
     add("--image_size", type=number(int, 1, maximum=2048), nargs="+", action=ImageSize, metavar="N",
         help="bring images to N x N, or to height and width; default as they are")  # fmt: skip
     add("--offline", action="store_true", help="never use the network")
     add(
         "--binarize",
-        choices=("none", "dynamic", "threshold"),
+        **one_of("none", "dynamic", "threshold"),
         help="default none: grey pixels in [0, 1]; vlae on drawings: dynamic",
     )
     add("--validation_size", type=number(int, 0), metavar="N",
         help="hold out the last N training examples, report on those, not the test set; default 0")  # fmt: skip
 
     add = parser.add_argument_group("model").add_argument
-    add("--model", choices=MODELS, help="default vae")
+    add("--model", **one_of(*MODELS), help="default vae")
     add("--is_cvae", action="store_true", help="short for --model cvae")
     add(
         "--latent_size",
         "--latent_dim",
-        type=number(int, 1, maximum=65536),
+        type=number(int, 1, maximum=4096),
         metavar="N",
         help="default 15; points 2, colour 64, vlae 12",
     )
-    add("--network", choices=("mlp", "conv", "resnet"), help="default mlp; colour images conv; vlae resnet")
-    add("--hidden_dims", type=number(int, 1, maximum=65536), nargs="+", metavar="N",
+    add("--network", **one_of("mlp", "conv", "resnet"), help="default mlp; colour images conv; vlae resnet")
+    add("--hidden_dims", type=number(int, 1, maximum=8192), nargs="+", metavar="N",
         help="widths of the encoder, reversed in the decoder; "
         "default 400 400 (mlp), 32 64 (conv, resnet); points 128 128 128")  # fmt: skip
-    add("--activation", choices=("gelu", "leaky_relu", "relu", "elu"), help="default gelu; points leaky_relu, vlae elu")
-    add("--likelihood", choices=("bernoulli", "gaussian", "sigma", "logistic"),
+    add("--activation", **one_of("gelu", "leaky_relu", "relu", "elu"), help="default gelu; points leaky_relu, vlae elu")
+    add("--likelihood", **one_of("bernoulli", "gaussian", "sigma", "logistic"),
         help="p(x|z); default bernoulli, sigma for colour images and points; vlae bernoulli or logistic")  # fmt: skip
-    add("--prior", choices=("standard", "gaussian", "flow"), help="p(z|y) of a vlae; default flow")
+    add("--prior", **one_of("standard", "gaussian", "flow"), help="p(z|y) of a vlae; default flow")
     add("--window", type=window, metavar="N",
         help="pixels' window of a vlae: odd, 0 for none; default 7")  # fmt: skip
 
@@ -189,7 +232,13 @@ def build_parser() -> Parser:
         help="total epochs of the run; default 10; points 50, colour 20, vlae 30",
     )
     add("--batch_size", type=number(int, 1), metavar="N", help="default 128; points 256")
-    add("--learning_rate", "--lr", type=number(float, 0, above=True), metavar="X", help="default 1e-3; vlae 2e-3")
+    add(
+        "--learning_rate",
+        "--lr",
+        type=number(float, SMALLEST, maximum=1e30),
+        metavar="X",
+        help="default 1e-3; vlae 2e-3",
+    )
     add("--beta", type=number(float, 0), metavar="X", help="weight of the rate in the loss; default 1")
     add(
         "--warmup_epochs",
@@ -202,7 +251,12 @@ def build_parser() -> Parser:
     add("--seed", type=number(int, 0), metavar="N", help="default 0")
 
     add = parser.add_argument_group("files and pictures").add_argument
-    add("--checkpoint", metavar="FILE", help="checkpoint to evaluate, sample or continue; default the run's own")
+    add(
+        "--checkpoint",
+        type=path,
+        metavar="FILE",
+        help="checkpoint to evaluate, sample or continue; default the run's own",
+    )
     add("--run_name", type=name, metavar="NAME", help="names the run's folders; default the dataset's name")
     add(
         "--num_samples",
@@ -215,8 +269,8 @@ def build_parser() -> Parser:
         help="epochs between pictures and kept checkpoints; default 5; points 10, vlae 1")  # fmt: skip
     add("--save_every_steps", type=number(int, 0), metavar="N",
         help="also save the run's checkpoint every N steps of an epoch; default 0: after each epoch only")  # fmt: skip
-    add("--checkpoint_dir", metavar="DIR", help="default model_ckpts")
-    add("--output_dir", metavar="DIR", help="default outputs")
+    add("--checkpoint_dir", type=path, metavar="DIR", help="default model_ckpts")
+    add("--output_dir", type=path, metavar="DIR", help="default outputs")
     add("--tensorboard", action="store_true", help="also write curves and epoch pictures for TensorBoard")
 
     add = parser.add_argument_group("machine").add_argument
@@ -241,6 +295,11 @@ def parse_flags(argv: list[str] | None = None) -> dict[str, Any]:
             parser.error(f"--{flag} needs --model vlae")
     if given.get("window") and given.get("likelihood") in ("sigma", "gaussian"):
         parser.error(NO_WINDOW.format(given["likelihood"]))
+    if given.get("binarize", "none") != "none" and given.get("likelihood") in ("sigma", "logistic"):
+        parser.error(f"--likelihood {given['likelihood']} is for grey levels: binary pixels need bernoulli")
+    for flag in ("warmup_epochs", "free_bits"):
+        if given.get(flag) and given.get("beta") == 0:
+            parser.error(f"--{flag} contradicts --beta 0, which leaves the rate out of the loss")
     if "labels" in given and given.get("model", "vae") == "vae" and "checkpoint" not in given:
         parser.error("--labels needs a conditional model: --model cvae or vlae")
     if "compare" in given and not given.keys() <= {"compare", "checkpoint_dir", "output_dir", "run_name"}:

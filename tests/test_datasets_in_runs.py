@@ -67,8 +67,6 @@ def test_a_vae_of_points_learns_their_scale(script, tmp_path):
         (["--dataset", "moons", "--network", "resnet"], "--network resnet is for images"),
         (["--dataset", "moons", "--binarize", "dynamic"], "--binarize dynamic is for images, and moons are points"),
         (["--dataset", "moons", "--image_size", "8"], "--image_size is for images, and moons are points"),
-        (["--binarize", "dynamic", "--likelihood", "sigma"], "--likelihood sigma is for grey levels"),
-        (["--binarize", "threshold", "--likelihood", "logistic"], "--likelihood logistic is for grey levels"),
     ],
 )
 def test_senseless_pairs_are_refused_before_training(script, tmp_path, capsys, flags, message):

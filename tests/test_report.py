@@ -101,14 +101,10 @@ def test_other_images_are_brought_to_the_size_of_the_models(evaluate, tmp_path):
     assert found["num_importance_samples"] == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("moons", "moons has points, the model is of the other kind"), ("minst", "unknown dataset 'minst'")],
-)
-def test_others_that_do_not_suit_are_refused_first(evaluate, capsys, name, message):
-    assert evaluate("--ood_dataset", name) == 1
+def test_others_that_do_not_suit_are_refused_first(evaluate, capsys):
+    assert evaluate("--ood_dataset", "moons") == 1
     told = capsys.readouterr()
-    assert message in told.err
+    assert "moons has points, the model is of the other kind" in told.err
     assert told.err.count("\n") == 1
     assert "ELBO" not in told.out
 

@@ -199,12 +199,19 @@ def test_evaluation_needs_nothing_but_the_checkpoint_and_repeats_the_figures(scr
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--sample"], "there is no checkpoint at model_ckpts/vae/mnist/vae.weights.h5"),
-        (["--evaluate", "--is_cvae"], "there is no checkpoint at model_ckpts/cvae/mnist/cvae.weights.h5"),
-        (["--load_weights"], "there is no checkpoint at"),
+        (["--sample"], "model_ckpts/vae/mnist/vae.weights.h5: train first (python assignment.py), or name a file with"),
+        (
+            ["--evaluate", "--is_cvae", "--run_name", "a b"],
+            "there is no checkpoint at model_ckpts/cvae/a b/cvae.weights.h5: train first "
+            "(python assignment.py --model cvae --run_name 'a b'), or name a file with --checkpoint",
+        ),
+        (["--load_weights"], "there is no checkpoint at model_ckpts/vae/mnist/vae.weights.h5: train first"),
+        (
+            ["--sample", "--checkpoint", "model_ckpts"],
+            "no checkpoint at model_ckpts: --checkpoint takes a file, such as",
+        ),
         (["--batch_size", "201"], "--batch_size 201 is more than the 200 training examples"),
         (["--validation_size", "200"], "leaves none of the 200 training examples"),
-        (["--dataset", "minst"], "unknown dataset 'minst'"),
         (["--is_cvae", "--labels", "12"], "--labels 12: there are classes 0 to 9 only"),
         (["--network", "conv", "--hidden_dims", "4", "4", "4", "4"], "halve 12x12 images to nothing"),
         (["--device", "gpu:7"], "--device gpu:7: TensorFlow sees"),
@@ -217,6 +224,21 @@ def test_foreseeable_failures_end_in_one_line(script, capsys, tmp_path, flags, m
     assert errors.count("\n") == 1
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
+
+
+def test_flags_may_be_repeated_where_they_have_no_effect_and_are_noted(script, capsys):
+    assert script("--is_cvae", "--beta", "2", "--num_epochs", "1") == 0
+    assert script("--is_cvae", "--load_weights", "--sample", "--num_epochs", "9") == 0
+    assert "NOTE: without effect here: --num_epochs, --batch_size\n" in capsys.readouterr().out
+    assert script("--is_cvae", "--evaluate", "--beta", "8", "--labels", "3", "--num_importance_samples", "0") == 0
+    note = "NOTE: without effect here: --num_epochs, --batch_size, --beta, --num_samples, --labels\n"
+    assert note in capsys.readouterr().out
+    assert metrics("outputs/cvae/mnist")["beta"] == 2, "what it was trained with"
+
+
+def test_asking_for_what_the_checkpoint_has_by_default_is_no_difference(script, idx_folder):
+    assert script("--data_dir", idx_folder, "--dataset", "mnist", "--num_epochs", "1", only=True) == 0
+    assert script("--sample", "--hidden_dims", "400", "400", "--network", "mlp", only=True) == 0
 
 
 def test_a_fresh_run_sets_the_earlier_one_aside(script, tmp_path, capsys):
