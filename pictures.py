@@ -15,6 +15,7 @@ from vae import CVAE, VAE, VLAE
 
 RECONSTRUCTIONS = 10  # columns of reconstructions.png
 LINKED_POINTS = 300  # points in reconstructions.png
+MOST_PIXELS = 20_000_000  # of samples.png; samples.npz has all
 
 
 def draw_samples(
@@ -52,14 +53,16 @@ def draw_samples(
     else:
         x = np.clip(x, 0.0, 1.0)
         rows = [""] if classes is None else [class_names[number] for number in classes]
-        columns = min(num, max(10, math.isqrt(total - 1) + 1))
-        lines = math.ceil(num / columns)
+        drawn = min(num, max(1, MOST_PIXELS // (len(rows) * x.shape[1] * x.shape[2])))
+        columns = min(drawn, max(10, math.isqrt(len(rows) * drawn - 1) + 1))
+        lines = math.ceil(drawn / columns)
         grid = np.full((len(rows), lines * columns, *x.shape[1:]), np.nan, np.float32)
-        grid[:, :num] = x.reshape(len(rows), num, *x.shape[1:])
+        grid[:, :drawn] = x.reshape(len(rows), num, *x.shape[1:])[:, :drawn]
         visualize.save_image_grid(
             path,
             grid.reshape(-1, columns, *x.shape[1:]),
-            title=f"Samples: {shown}{'' if asked is None else ', a class y a row'}",
+            title=f"Samples: {shown}{'' if asked is None else ', a class y a row'}"
+            + (f" (the first {drawn:,} of {num:,})" if drawn < num else ""),
             row_labels=[name if line == 0 else "" for name in rows for line in range(lines)],
         )
     if save_arrays:

@@ -49,6 +49,7 @@ def run(given: dict[str, Any]) -> None:
                 f"--batch_size {config['batch_size']} is more than the {len(dataset.train)} training examples"
             )
         model = make_model(config, dataset, header)
+        others = open_others(config, model, dataset) if is_reporting else None  # before anything that takes long
         with holding(run_folders(config) if config["train"] else ()):
             if header is not None:
                 header |= load_weights(model, config["checkpoint"])  # a training may have replaced the file meanwhile
@@ -59,7 +60,7 @@ def run(given: dict[str, Any]) -> None:
             output_dir = run_folders(config)[1]
             make_folder(output_dir)
             if is_reporting:
-                evaluate(config, model, dataset, header)
+                evaluate(config, model, dataset, header, others)
             if config["train"] or config["sample"]:
                 draw_samples(config, model, dataset, class_names)
         print(f"figures and pictures: {output_dir}")
@@ -254,10 +255,11 @@ def previous(folder: pathlib.Path) -> pathlib.Path:
     return folder.with_name(f"{folder.name}.previous")
 
 
-def evaluate(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str, Any]) -> None:
+def evaluate(
+    config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str, Any], others: Dataset | None
+) -> None:
     """metrics.json, history and the pictures that need held-out data; what may take long comes last."""
     output_dir, binarize, seed = run_folders(config)[1], config["binarize"], config["seed"]
-    others = open_others(config, model, dataset)  # before anything that takes long
     report = Report(model, dataset, binarize=binarize, seed=seed, max_examples=config["max_examples"])
     metrics = describe_run(config, model, dataset, header, output_dir.name)
     figures = metrics[dataset.split] = report.bounds()

@@ -179,6 +179,20 @@ def test_sampling_needs_nothing_but_the_checkpoint(script, trained_run, tmp_path
     assert not np.array_equal(np.load("outputs/vae/mnist/samples.npz")["images"], images)
 
 
+def test_a_picture_shows_the_first_of_very_many_samples_and_the_arrays_hold_all(script, trained_run, monkeypatch):
+    import pictures
+
+    sample = ("--sample", "--checkpoint", str(trained_run / CHECKPOINT), "--num_samples")
+    assert script(*sample, "20", only=True) == 0
+    height, width = imread("outputs/vae/mnist/samples.png").shape[:2]
+    monkeypatch.setattr(pictures, "MOST_PIXELS", 20 * 12 * 12)
+    assert script(*sample, "3000", only=True) == 0
+    found = imread("outputs/vae/mnist/samples.png").shape
+    assert found[0] == height
+    assert abs(found[1] - width) < 400, "but for a longer title"
+    assert np.load("outputs/vae/mnist/samples.npz")["images"].shape == (3000, 12, 12, 1)
+
+
 def test_conditional_samples_are_of_the_classes_asked_for(script, trained_run):
     checkpoint = str(trained_run / "model_ckpts/cvae/mnist/cvae.weights.h5")
     assert script("--sample", "--checkpoint", checkpoint, "--num_samples", "2", only=True) == 0
