@@ -8,8 +8,8 @@ from typing import Any
 
 import flags
 import visualize
-from checkpoints import CheckpointError, read_header
-from config import run_folders
+from checkpoints import CheckpointError, reading
+from config import read_run, run_folders
 from files import make_folder, replacing
 
 FORESEEABLE = (flags.FlagError, CheckpointError, OSError, MemoryError)
@@ -23,11 +23,14 @@ def run(given: dict[str, Any]) -> None:
     config = flags.DEFAULTS | given
     checkpoint_dir, output_dir = (pathlib.Path(config[name]) for name in ("checkpoint_dir", "output_dir"))
     paths = [find_checkpoint(name, checkpoint_dir) for name in config["compare"]]
-    headers = {short_label(path, paths): read_header(path) for path in paths}
-    for label, header in headers.items():
-        if not header["history"]:
-            raise flags.FlagError(f"--compare: {label} has no whole epoch yet")
-    rows = [describe(label, header, output_dir) for label, header in headers.items()]
+    rows, curves = [], {}
+    for label, path in {short_label(path, paths): path for path in paths}.items():
+        with reading(path):
+            header = read_run(path)
+            if not header["history"]:
+                raise CheckpointError(f"{path} has no whole epoch yet to compare")
+            rows.append(describe(label, header, output_dir))
+            curves[label] = held_out_curves(header["history"])
     table = [[shown(row[column]) for column in COLUMNS] for row in rows]
     folder = output_dir / (config["run_name"] or "comparison")
     make_folder(folder)
@@ -35,7 +38,6 @@ def run(given: dict[str, Any]) -> None:
         writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    curves = {label: held_out_curves(header["history"]) for label, header in headers.items()}
     visualize.save_comparison(folder / "comparison.png", curves, COLUMNS, table)
     widths = [max(map(len, column)) for column in zip(COLUMNS, *table, strict=True)]
     for line in (COLUMNS, *table):

@@ -1,11 +1,12 @@
 """Flags, a checkpoint and the data -> the values that a run goes by, and the names of its files."""
 
+import os
 import pathlib
 import shlex
 from typing import Any
 
 import flags
-from checkpoints import CheckpointError, read_header, refuse_differences
+from checkpoints import CheckpointError, read_header, refuse_differences, refuse_other_types
 from data import is_path, short_name
 from examples import Dataset
 
@@ -31,6 +32,26 @@ OF_TRAINING = ("num_epochs", "batch_size", "learning_rate", "beta", "warmup_epoc
                "sample_and_save_frequency", "save_every_steps")  # fmt: skip
 OF_DRAWING = ("num_samples", "labels")
 NAMING = ("model", "dataset", "run_name", "checkpoint_dir")  # what says where a run's own checkpoint is
+# What the header of a run's checkpoint tells, by type.
+NUMBER, NONE = (int, float), type(None)
+RUN = {
+    "epoch": int,
+    "history": [{"epoch": int}],
+    "train_seconds": NUMBER,
+    "train_images": int,
+    "fallback_from": (str, NONE),
+    "dataset": {"name": str, "source": str, "class_names": [str], "fingerprint": str},
+    "model": {"model": str, "data_shape": [int], "num_classes": int},
+    "config": {
+        **dict.fromkeys(("model", "dataset", "network", "activation", "likelihood", "binarize", "data_dir"), str),
+        **dict.fromkeys(("latent_size", "batch_size", "num_epochs", "num_samples", "validation_size", "seed"), int),
+        **dict.fromkeys(("learning_rate", "beta", "warmup_epochs", "free_bits"), NUMBER),
+        "sample_and_save_frequency": int,
+        "image_size": (list, NONE),
+        "hidden_dims": (list, NONE),
+        "run_name": (str, NONE),
+    },
+}
 
 
 def resolve_config(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -47,7 +68,7 @@ def resolve_config(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     if not (config["load_weights"] or config["checkpoint"] or not config["train"]):
         return config, None
     path = find_checkpoint(config)
-    header = read_header(path)
+    header = read_run(path)
     stored = header["config"]
     asked = {name: given[name] for name in FIXED if name in given}
     if "dataset" in asked and is_path(asked["dataset"]) and is_path(stored["dataset"]):
@@ -65,6 +86,17 @@ def resolve_config(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     if config["labels"] and config["model"] == "vae":
         raise CheckpointError(f"--labels needs a conditional model, but {path} holds a vae")
     return config, header
+
+
+def read_run(path: str | os.PathLike) -> dict[str, Any]:
+    """The header of a run's checkpoint.
+
+    Raises:
+        CheckpointError: as `read_header`, or if something of RUN is missing or of another type.
+    """
+    header = read_header(path)
+    refuse_other_types(path, header, RUN)
+    return header
 
 
 def suit_data(config: dict[str, Any], given: dict[str, Any], dataset: Dataset) -> dict[str, Any]:

@@ -13,8 +13,23 @@ class WriteError(OSError):
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def telling(path: str | os.PathLike) -> Iterator[None]:
+    """Turn what goes wrong in writing a file into a WriteError that names it."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
+        raise WriteError(
+            f"cannot write {path}: {reason}. An earlier file there is untouched; make room or choose another folder"
+        ) from error
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike, size: int = 0) -> Iterator[pathlib.Path]:
     """The path of a new file to write, which takes the place of `path` at the end of the context.
+
+    Args:
+        size: bytes that there must be room for, since some writers do not fail well where there is none.
 
     Raises:
         WriteError: if it cannot be written, as on a full disk; what was at `path` is untouched then, as it is after
@@ -24,15 +39,13 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     make_folder(path.parent)
     partial = path.with_name(f"{PARTIAL}{path.name}")
     try:
-        yield partial
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
-        raise WriteError(
-            f"cannot write {path}: {reason}. An earlier file there is untouched; make room or choose another folder"
-        ) from error
+        with telling(path):
+            if size:
+                partial.write_bytes(bytes(size))
+            yield partial
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, path)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()

@@ -62,7 +62,8 @@ def visible(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def image_files(folder: pathlib.Path, recursive: bool) -> list[pathlib.Path]:
     """Files whose ending says that they are images, in the order of their names."""
-    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    kinds = readable_kinds()
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in kinds}
     found = []
     for entry in visible(folder):
         if entry.is_dir() and recursive and not entry.is_symlink():  # links can lead in circles
@@ -70,6 +71,12 @@ def image_files(folder: pathlib.Path, recursive: bool) -> list[pathlib.Path]:
         elif entry.is_file() and entry.suffix.lower() in endings:
             found.append(entry)
     return found
+
+
+def readable_kinds() -> list[str]:
+    """Pillow's formats, but the one that is a program, which Ghostscript would run."""
+    Image.init()
+    return [kind for kind in Image.OPEN if kind != "EPS"]
 
 
 def read_images(
@@ -121,8 +128,8 @@ def read_images(
 
 def read_image(path: pathlib.Path, image_size: tuple[int, int] | None) -> np.ndarray:
     """One image as (height, width, channels) uint8: upright, on white where it is transparent, grey or RGB."""
-    with warnings.catch_warnings(), Image.open(path) as file:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a size beyond that is an error
+    with warnings.catch_warnings(), Image.open(path, formats=readable_kinds()) as file:
+        warnings.simplefilter("ignore")  # what is really wrong is an error
         is_grey = file.mode in ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
         image = ImageOps.exif_transpose(file)
     if image.mode.startswith("I"):

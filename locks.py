@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import filelock
 
-from files import make_folder
+from files import make_folder, telling
 
 
 class RunHeldError(Exception):
@@ -35,17 +35,19 @@ def holding_one(folder: pathlib.Path) -> Iterator[None]:
     make_folder(folder.parent)
     holder = folder.with_name(f".{folder.name}.holder")  # apart, since the lock file is emptied on opening
     lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        told = holder.read_text() if holder.exists() else "another process"
-        raise RunHeldError(
-            f"another training holds {folder} ({told}): wait for its end, or name this one with --run_name"
-        ) from None
+    with telling(lock.lock_file):
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            told = holder.read_text() if holder.exists() else "another process"
+            raise RunHeldError(
+                f"another training holds {folder} ({told}): wait for its end, or name this one with --run_name"
+            ) from None
     with lock:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {since}")
         try:
+            with telling(holder):
+                holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {since}")
             yield
         finally:
             holder.unlink(missing_ok=True)

@@ -17,10 +17,14 @@ ALIGNMENT = 64  # bytes
 CHUNK = 16 * 2**20  # bytes that are read or converted at a time
 IDX_STEMS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 MOST_CLASSES = 1000
+MOST_DEFLATED = 1032  # bytes that gzip and zip can make of one, so that a small file cannot ask for all memory
 
 
 class DataError(Exception):
     """A dataset cannot be had or is not what it should be; the message says which, where, and what to do."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())  # names of files may have several lines
 
 
 @contextlib.contextmanager
@@ -36,7 +40,7 @@ def reading(path: pathlib.Path, what: str):
 
 def first_line(error: Exception) -> str:
     """What an exception says, in one line; its type if it says nothing."""
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def aligned_empty(shape: Sequence[int], dtype=np.uint8) -> np.ndarray:
@@ -87,8 +91,8 @@ def read_idx(path: pathlib.Path, dimensions: int) -> np.ndarray:
                 f"{path} is not an IDX file of {dimensions}-dimensional bytes: magic number {found}, not {magic}"
             )
         expected = math.prod(shape)
-        if not expected or (opened is open and path.stat().st_size < expected):
-            held = path.stat().st_size - len(header)
+        held = path.stat().st_size - len(header)
+        if not expected or expected > held * (1 if opened is open else MOST_DEFLATED):
             raise DataError(f"{path} should hold {times(shape)} = {expected} bytes of data, but holds {held}")
         array = aligned_empty(shape)
         held = fill(array, stream)
@@ -140,21 +144,27 @@ def read_npz(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 def read_npy(path: pathlib.Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """One array of an .npz archive. (np.load would put it where TensorFlow has to copy it.)"""
-    headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    with archive.open(f"{name}.npy") as stream:
+    member = archive.getinfo(f"{name}.npy")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError(f"{path}: '{name}' is not compressed as NumPy does it: save it with numpy.savez_compressed")
+    with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
-        if version not in headers:
+        if version != (1, 0):  # later ones are for names of columns, and for headers of gigabytes
             raise DataError(f"{path}: '{name}' is in version {version} of NumPy's format, which is not supported")
-        shape, is_fortran, dtype = headers[version](stream)
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
         if dtype.hasobject:
             raise DataError(f"{path}: '{name}' holds Python objects, which are never unpickled: save a plain array")
+        if any(length < 0 for length in shape):
+            raise DataError(f"{path}: '{name}' has shape {shape}")
         size = math.prod(shape) * dtype.itemsize
-        stored = archive.getinfo(f"{name}.npy").file_size
+        stored = min(member.file_size, path.stat().st_size * MOST_DEFLATED)
         if size > stored:
             raise DataError(f"{path}: '{name}' should hold {size} bytes, but the file has {stored}")
         array = aligned_empty(shape[::-1] if is_fortran else shape, dtype)
         if fill(array, stream) < size:
             raise DataError(f"{path}: '{name}' is cut short")
+        if stream.read(1):  # which also has the checksum compared
+            raise DataError(f"{path}: '{name}' should hold {size} bytes, but the file has more")
     return array.T if is_fortran else array
 
 
@@ -259,12 +269,17 @@ def read_svhn(folder: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]] 
         path = folder / f"{split}_32x32.mat"
         if not path.is_file():
             return None
-        with reading(path, "SVHN's MATLAB file"):
+        with reading(path, "SVHN's MATLAB file"), path.open("rb") as file:
+            if file.read(10) != b"MATLAB 5.0":  # scipy would take what it does not know for version 4
+                raise ValueError("it is not of version 5")
             content = loadmat(path, variable_names=["X", "y"])
             stored, labels = content["X"], content["y"].reshape(-1)
-            if stored.dtype != np.uint8 or stored.shape[:-1] != (32, 32, 3) or labels.dtype.kind not in "uif":
-                raise ValueError(f"X is {stored.dtype} of shape {stored.shape}, y {labels.dtype}")
+            if stored.dtype != np.uint8 or stored.shape[:-1] != (32, 32, 3) or not stored.size:
+                raise ValueError(f"X is {stored.dtype} of shape {stored.shape}")
+            labels = class_labels(path, "y", labels, stored.shape[-1])
+            if labels.max() > 10:
+                raise ValueError(f"y holds {labels.max()}")
         images = aligned_empty((stored.shape[-1], *stored.shape[:-1]))
         images[:] = stored.transpose(3, 0, 1, 2)
-        splits[split] = images, class_labels(path, "y", labels % 10, len(images))  # the digit 0 is stored as 10
+        splits[split] = images, labels % 10  # the digit 0 is stored as 10
     return splits

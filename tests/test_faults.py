@@ -213,16 +213,17 @@ def test_a_file_that_cannot_grow_leaves_the_earlier_checkpoint(tmp_path, small):
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path, small):
-    """A real one: a tmpfs of half a megabyte, in a mount namespace of its own."""
+    """A real one: a tmpfs of four megabytes, in a mount namespace of its own."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode or not shutil.which("mount"):
         pytest.skip("no mount namespace can be made here")
     run = " ".join([sys.executable, str(REPOSITORY / "assignment.py"), *small])
     commands = f"""
         set -e
-        mount -t tmpfs -o size=1m tmpfs model_ckpts || exit 99
+        mount -t tmpfs -o size=4m tmpfs model_ckpts || exit 99
         {run} --num_epochs 1 > /dev/null
         sha256sum {CHECKPOINT} > before
-        head -c 2m /dev/zero > model_ckpts/filler 2> /dev/null || true
+        head -c 5m /dev/zero > model_ckpts/filler 2> /dev/null || true
+        truncate -s -8k model_ckpts/filler
         set +e
         {run} --num_epochs 2 --load_weights > /dev/null
         code=$?

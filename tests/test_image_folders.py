@@ -106,6 +106,15 @@ def test_images_that_cannot_be_read_are_named_and_skipped(class_folder):
     assert found.notes[0].endswith("and others")
 
 
+def test_programs_are_not_taken_for_images(class_folder):
+    """Pillow would have Ghostscript run them."""
+    save(class_folder / "cats" / "1.eps")
+    assert len(read_image_folder(class_folder).images) == 6
+    (class_folder / "cats" / "1.eps").rename(class_folder / "cats" / "1.png")
+    assert "skipped 1 of 7 images" in read_image_folder(class_folder).notes[0]
+    assert "cannot identify image file" in read_image_folder(class_folder).notes[0]
+
+
 def ruin(folder):
     for path in [path for path in folder.rglob("*.*") if path.is_file()]:
         path.write_bytes(b"ruined")
@@ -128,6 +137,13 @@ def test_a_bad_folder_is_named_with_what_is_wrong(class_folder, change, message)
     with pytest.raises(DataError, match=message) as error:
         read_image_folder(class_folder)
     assert str(class_folder) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_name_of_several_lines_is_told_in_one(tmp_path):
+    save(tmp_path / "two\nlines" / "a.png", size=(600, 600))
+    with pytest.raises(DataError, match=r"two lines/a\.png has 600x600 pixels") as error:
+        read_image_folder(tmp_path)
     assert "\n" not in str(error.value)
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -37,14 +38,22 @@ def test_idx_files_are_read_gzipped_or_not(tmp_path, ending):
         ("ubyte.gz", lambda b: b[:-8] + b"\x00\xff\x00\x01" + b[-4:], "CRC check failed"),
         ("ubyte.gz", lambda b: gzip.decompress(b), "Not a gzipped file"),
         ("ubyte.gz", lambda b: gzip.compress(gzip.decompress(b)[:-5]), "but holds 1003"),
+        (
+            "ubyte.gz",
+            lambda b: gzip.compress(struct.pack(">4I", 2051, 10**4, 1000, 1000)),
+            "should hold 10000x1000x1000",
+        ),
     ],
 )
 def test_a_broken_idx_file_is_named_with_what_is_wrong(tmp_path, ending, change, message):
     path = tmp_path / f"images-idx3-{ending}"
     write_idx(path, bars(7, seed=0)[0])
     path.write_bytes(change(path.read_bytes()))
+    tracemalloc.start()
     with pytest.raises(DataError, match=message) as error:
         read_idx(path, 3)
+    assert tracemalloc.get_traced_memory()[1] < 2**25
+    tracemalloc.stop()
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -126,6 +135,47 @@ def test_an_npz_whose_header_asks_for_more_than_there_is_is_refused(tmp_path):
         read_npz(path, ["images"])
     with pytest.raises(DataError, match="'other' is cut short"):
         read_npz(path, ["other"])
+
+
+def write_npy(path, shape, data, version=b"\x01\x00", method=zipfile.ZIP_STORED):
+    """An .npz with an array of bytes, `shape` as its header has it."""
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    length = struct.pack("<H" if version == b"\x01\x00" else "<I", len(header))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", b"\x93NUMPY" + version + length + header + data, method)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"shape": "(-1, 4, 4)"}, r"'images' has shape \(-1, 4, 4\)"),
+        ({"shape": "(-2, -3, 4)"}, r"'images' has shape \(-2, -3, 4\)"),
+        ({"shape": "(2, 4, 4)"}, "'images' should hold 32 bytes, but the file has more"),
+        ({"shape": "(10000000000,)"}, "'images' should hold 10000000000 bytes"),
+        ({"shape": "(3, 4, 4)", "method": zipfile.ZIP_LZMA}, "'images' is not compressed as NumPy does it"),
+        ({"shape": "(3, 4, 4)", "version": b"\x02\x00"}, r"version \(2, 0\) of NumPy's format"),
+    ],
+)
+def test_an_npz_whose_header_does_not_fit_its_data_is_refused(tmp_path, header, message):
+    path = tmp_path / "a.npz"
+    write_npy(path, "(3, 4, 4)", bytes(48))
+    assert read_npz(path, ["images"])["images"].shape == (3, 4, 4)
+    write_npy(path, data=bytes(48), **header)
+    with pytest.raises(DataError, match=message):
+        read_npz(path, ["images"])
+
+
+def test_an_npz_that_lies_about_its_size_in_both_its_headers_takes_no_memory(tmp_path):
+    path = tmp_path / "a.npz"
+    write_npy(path, "(10000000000,)", bytes(48))
+    content = path.read_bytes()
+    stored = struct.pack("<I", zipfile.ZipFile(path).getinfo("images.npy").file_size)
+    path.write_bytes(content.replace(stored, b"\xff\xff\xff\xef"))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"a\.npz"):
+        read_npz(path, ["images"])
+    assert tracemalloc.get_traced_memory()[1] < 2**25
+    tracemalloc.stop()
 
 
 # What arrays may hold
@@ -259,6 +309,19 @@ def test_the_files_of_svhn_are_read(tmp_path):
     assert np.array_equal(images[3], stored[..., 3])
     assert labels.tolist() == [1, 0, 2, 9, 0]
     path = tmp_path / "train_32x32.mat"
+    for arrays, message in (
+        ({"X": stored[..., :0], "y": np.zeros((0, 1), np.uint8)}, r"X is uint8 of shape \(32, 32, 3, 0\)"),
+        ({"X": stored, "y": np.array([[1], [10], [37], [9], [10]], np.uint8)}, "y holds 37"),
+        ({"X": stored, "y": np.array([[1], [10], [-3], [9], [10]], np.int16)}, "whole class numbers"),
+        ({"X": stored}, "'y'"),
+    ):
+        savemat(path, arrays)
+        with pytest.raises(DataError, match=message):
+            read_svhn(tmp_path)
+    path.write_bytes(b"\0" + path.read_bytes()[1:])
+    with pytest.raises(DataError, match="it is not of version 5"):
+        read_svhn(tmp_path)
+    savemat(path, {"X": stored, "y": labels + 1})
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(DataError, match=r"train_32x32.mat cannot be read as SVHN's MATLAB file"):
         read_svhn(tmp_path)
