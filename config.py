@@ -83,6 +83,8 @@ def resolve_config(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     for name in ("batch_size", "beta", "warmup_epochs", "free_bits", "learning_rate", "seed"):
         if config["train"] and config[name] != stored[name]:
             print(f"{name}: {config[name]:g} from now on, {stored[name]:g} before")
+    if config["train"] and header.get("step") and config["batch_size"] != stored["batch_size"]:
+        raise flags.FlagError(f"--batch_size can change only between epochs, and {path} is within one")
     if config["labels"] and config["model"] == "vae":
         raise CheckpointError(f"--labels needs a conditional model, but {path} holds a vae")
     return config, header

@@ -149,7 +149,9 @@ def test_checkpoints_come_more_often_than_epochs_and_change_nothing(script, monk
     assert_same_run(tmp_path, undisturbed)
 
 
-def test_a_checkpoint_from_within_the_first_epoch_can_be_evaluated_and_says_where_it_is_from(script, monkeypatch):
+def test_a_checkpoint_from_within_the_first_epoch_can_be_evaluated_and_says_where_it_is_from(
+    script, monkeypatch, capsys
+):
     def interrupted(self, batch, logs=None):
         send(signal.SIGINT)
         original(self, batch, logs)
@@ -162,6 +164,9 @@ def test_a_checkpoint_from_within_the_first_epoch_can_be_evaluated_and_says_wher
     figures = json.loads(pathlib.Path("outputs/vae/mnist/metrics.json").read_text())
     assert (figures["epochs"], figures["steps"]) == (0, 2)
     assert script("--compare", "vae/mnist", only=True) == 1
+    assert "has no whole epoch yet" in capsys.readouterr().err
+    assert script("--load_weights", "--batch_size", "20") == 1
+    assert "--batch_size can change only between epochs" in capsys.readouterr().err
 
 
 def test_an_interrupted_process_can_be_continued(tmp_path, small):
