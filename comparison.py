@@ -71,7 +71,7 @@ def short_label(path: pathlib.Path, paths: list[pathlib.Path]) -> str:
 
 
 def describe(label: str, header: Mapping[str, Any], output_dir: pathlib.Path) -> dict[str, Any]:
-    """A row of the table. The ELBO is that of the last epoch; log p(x) that of metrics.json, if of the same epoch."""
+    """A row of the table. The ELBO is that of the last epoch; log p(x) that of metrics.json, if of the same step."""
     config, model = header["config"], header["model"]
     split, curves = held_out_split(header["history"]), held_out_curves(header["history"])
     knows_classes = model["model"] == "cvae" or (model["num_classes"] and model.get("prior", "standard") != "standard")
@@ -94,7 +94,8 @@ def describe(label: str, header: Mapping[str, Any], output_dir: pathlib.Path) ->
     except (OSError, ValueError):
         return row
     found = metrics.get(split, {})
-    if metrics.get("epochs") == header["epoch"] and "log_p_x" in found:
+    is_of_it = metrics.get("steps") == header["iterations"] and not header.get("step")
+    if is_of_it and "log_p_x" in found:
         row |= {"log p(x)": found["log_p_x"], "K": found["num_importance_samples"]}
     return row
 

@@ -1,5 +1,6 @@
 """A run's curves and pictures for TensorBoard, an optional package."""
 
+import functools
 import importlib.util
 import pathlib
 from collections.abc import Mapping
@@ -19,7 +20,11 @@ class EventLog:
     """Event files in a folder; `tensorboard --logdir` with it, or one above it, shows them."""
 
     def __init__(self, folder: pathlib.Path):
-        self.writer = tf.summary.create_file_writer(str(folder))
+        self.folder = folder
+
+    @functools.cached_property
+    def writer(self) -> tf.summary.SummaryWriter:
+        return tf.summary.create_file_writer(str(self.folder))
 
     def write_figures(self, row: Mapping[str, float]) -> None:
         """A row of the history: one chart for each figure, with the curves of training and held-out data."""

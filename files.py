@@ -18,7 +18,7 @@ def telling(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
+        reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
         raise WriteError(
             f"cannot write {path}: {reason}. An earlier file there is untouched; make room or choose another folder"
         ) from error
@@ -37,13 +37,13 @@ def replacing(path: str | os.PathLike, size: int = 0) -> Iterator[pathlib.Path]:
     """
     path = pathlib.Path(path)
     make_folder(path.parent)
-    partial = path.with_name(f"{PARTIAL}{path.name}")
+    partial = path.with_name(f"{PARTIAL}{os.getpid()}.{path.name}")
     try:
         with telling(path):
             if size:
                 partial.write_bytes(bytes(size))
             yield partial
-            with open(partial, "rb") as file:
+            with open(partial, "r+b") as file:
                 os.fsync(file.fileno())
             os.replace(partial, path)
     finally:

@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -65,6 +66,10 @@ def exit_at_the_second(receiver: socket.socket) -> None:
     """Signal numbers arrive here as bytes, as soon as they are sent; Python's own handlers wait for TensorFlow."""
     if not receiver.recv(1):
         return
+    time.sleep(0.1)
+    with contextlib.suppress(BlockingIOError):
+        receiver.setblocking(False)
+        receiver.recv(100)  # a program that started this one may pass on the Ctrl-C that this one has had itself
     receiver.settimeout(1)
     try:
         number = receiver.recv(1)

@@ -25,7 +25,7 @@ def holding(folders: Iterable[pathlib.Path]) -> Iterator[None]:
         WriteError: if a lock cannot be written beside a folder.
     """
     with contextlib.ExitStack() as held:
-        for folder in folders:
+        for folder in dict.fromkeys(folder.resolve() for folder in folders):
             held.enter_context(holding_one(folder))
         yield
 
@@ -37,13 +37,13 @@ def holding_one(folder: pathlib.Path) -> Iterator[None]:
     lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
     with telling(lock.lock_file):
         try:
-            lock.acquire()
+            held = lock.acquire()
         except filelock.Timeout:
-            told = holder.read_text() if holder.exists() else "another process"
+            told = holder.read_text() if holder.is_file() else "another process"
             raise RunHeldError(
                 f"another training holds {folder} ({told}): wait for its end, or name this one with --run_name"
             ) from None
-    with lock:
+    with held:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         try:
             with telling(holder):

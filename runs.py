@@ -14,7 +14,7 @@ import pictures
 import results
 import training
 from batches import evaluation_batches, training_batches
-from checkpoints import CheckpointError, load_weights, save_model_weights
+from checkpoints import CheckpointError, load_weights, read_header, save_model_weights
 from config import FALLBACK, KEPT, checkpoint_path, resolve_config, run_folders, suit_data
 from data import is_path, load_dataset, load_others
 from downloads import OutOfReachError
@@ -59,10 +59,14 @@ def run(given: dict[str, Any]) -> None:
                 header = train(config, model, dataset, header)
             output_dir = run_folders(config)[1]
             make_folder(output_dir)
-            if is_reporting:
-                evaluate(config, model, dataset, header, others)
-            if config["train"] or config["sample"]:
-                draw_samples(config, model, dataset, class_names)
+            try:
+                if is_reporting:
+                    evaluate(config, model, dataset, header, others)
+                if config["train"] or config["sample"]:
+                    draw_samples(config, model, dataset, class_names)
+            except Stopped as stopped:
+                told = "stopped among figures and pictures; the same command with --load_weights makes them again"
+                raise Stopped(stopped.number, told) if config["train"] else stopped from None
         print(f"figures and pictures: {output_dir}")
 
 
@@ -171,17 +175,16 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
     state = training.new_state() | (header or {})
     source = pathlib.Path(config["checkpoint"]).resolve().parent if header else None
     was_cut_off = source == checkpoint_dir.resolve() and lacks_epoch_files(config, state)
+    for folder in (checkpoint_dir, output_dir):
+        remove_partial(folder)
     if header is not None and header["epoch"] >= config["num_epochs"]:
         print(f"nothing left to train: {config['checkpoint']} has {header['epoch']} epochs of {config['num_epochs']}")
         if not was_cut_off:
             return header
     if source == previous(checkpoint_dir).resolve():
         raise flags.FlagError(f"{source} would be replaced by the run {checkpoint_dir}: name another with --run_name")
-    for folder in (checkpoint_dir, output_dir):
-        if folder.exists():
-            remove_partial(folder)
     if source != checkpoint_dir.resolve():
-        set_aside(checkpoint_dir, output_dir)
+        set_aside(config)
     for folder in (checkpoint_dir, output_dir):
         make_folder(folder)
     widths = " ".join(map(str, model.arguments["hidden_dims"]))
@@ -228,27 +231,41 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
         )
     except Stopped as stopped:
         where = f"in epoch {state['epoch'] + 1}, after {state['step']} steps" if state["step"] else "between epochs"
-        told = f"stopped {where}; to go on from there, add --load_weights to the same command"
-        raise Stopped(stopped.number, told) from None
+        newest = checkpoint_path(config)
+        is_own = header is None or pathlib.Path(config["checkpoint"]).resolve() == newest.resolve()
+        how = "add --load_weights to the same command" if is_own else f"give --checkpoint {newest}"
+        raise Stopped(stopped.number, f"stopped {where}; to go on from there, {how}") from None
     return state
 
 
 def lacks_epoch_files(config: dict[str, Any], state: dict[str, Any]) -> bool:
-    """Whether a run was killed just after an epoch, before it had left all that it leaves of one."""
-    is_due = state["step"] == 0 and state["epoch"] % config["sample_and_save_frequency"] == 0
+    """Whether what a run leaves of an epoch is not all there, since it was killed just then."""
+    is_due = state["step"] == 0 and state["epoch"] % state["config"]["sample_and_save_frequency"] == 0
     return is_due and not checkpoint_path(config, state["epoch"]).exists()
 
 
-def set_aside(*folders: pathlib.Path) -> None:
+def set_aside(config: dict[str, Any]) -> None:
     """Move an earlier run of the same name to <run>.previous, in place of the one there.
 
-    A run that left no file, since it failed in its first epoch, takes no run's place.
+    A run that left no file, or was stopped in its first epoch, takes no run's place.
     """
+    folders = [folder for folder in run_folders(config) if folder.exists() and any(folder.iterdir())]
+    if previous(run_folders(config)[0]).exists() and is_in_first_epoch(checkpoint_path(config)):
+        for folder in folders:
+            shutil.rmtree(folder)
+        print(f"an earlier run was stopped in its first epoch: removed {' and '.join(map(str, folders))}")
+        return
     for folder in folders:
-        if folder.exists() and any(folder.iterdir()):
-            shutil.rmtree(previous(folder), ignore_errors=True)
-            folder.rename(previous(folder))
-            print(f"an earlier run was at {folder}: moved to {previous(folder)}")
+        shutil.rmtree(previous(folder), ignore_errors=True)
+        folder.rename(previous(folder))
+        print(f"an earlier run was at {folder}: moved to {previous(folder)}")
+
+
+def is_in_first_epoch(checkpoint: pathlib.Path) -> bool:
+    try:
+        return read_header(checkpoint)["epoch"] == 0
+    except CheckpointError:
+        return False
 
 
 def previous(folder: pathlib.Path) -> pathlib.Path:

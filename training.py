@@ -98,7 +98,7 @@ def train(
             held_out = model.evaluate(held_out_batches, verbose=0, return_dict=True, callbacks=[watch])
             row |= {f"{split}_{name}": float(held_out[name]) for name in FIGURES}
             if not all(map(math.isfinite, row.values())):
-                raise diverged(model, f"after epoch {epoch + 1}")
+                raise diverged(model, state, f"after epoch {epoch + 1}")
             state["history"].append(row)
             state |= {"epoch": epoch + 1, "step": 0, "running": {}}
             save()
@@ -126,7 +126,7 @@ class Watch(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         state, now = self.state, time.perf_counter()
         if not math.isfinite(logs["loss"]):
-            raise diverged(self.model, f"in step {int(logs['finite_steps']) + 1} of epoch {state['epoch'] + 1}")
+            raise diverged(self.model, state, f"in step {int(logs['finite_steps']) + 1} of epoch {state['epoch'] + 1}")
         before, state["step"] = state["step"], min(self.first + batch + 1, self.num_steps)
         state["train_images"] += (state["step"] - before) * self.batch_size
         state["train_seconds"] += now - self.started
@@ -136,7 +136,7 @@ class Watch(keras.callbacks.Callback):
             with exchanged_weights(self.model):  # a second time: the averages are back
                 held_out = self.model.evaluate(self.probe, verbose=0, return_dict=True)
                 if not math.isfinite(held_out["loss"]):
-                    raise diverged(self.model, f"after step {state['step']} of epoch {state['epoch'] + 1}")
+                    raise diverged(self.model, state, f"after step {state['step']} of epoch {state['epoch'] + 1}")
                 self.save()
             restore_means(self.model, state["running"])
         if self.signals:
@@ -145,16 +145,18 @@ class Watch(keras.callbacks.Callback):
 
     def on_test_batch_end(self, batch, logs=None):
         if self.signals:
+            if not math.isfinite(logs["loss"]):
+                raise diverged(self.model, self.state, f"after epoch {self.state['epoch'] + 1}")
             self.save()
             stop(self.signals[0])
 
 
-def diverged(model: VAE, where: str) -> TrainingError:
+def diverged(model: VAE, state: dict[str, Any], where: str) -> TrainingError:
     rate = float(model.optimizer.learning_rate)
-    return TrainingError(
-        f"the loss is no longer finite {where}; earlier checkpoints are untouched. Try a smaller --learning_rate, as "
-        f"{rate / 10:g} (it is {rate:g}), from the start or with --load_weights"
-    )
+    message = f"the loss is no longer finite {where}. Try a smaller --learning_rate, as {rate / 10:g} (it is {rate:g})"
+    if state["epoch"]:
+        message += "; the last checkpoint is untouched, and --load_weights goes on from it"
+    return TrainingError(message)
 
 
 def running_means(model: VAE) -> dict[str, list[float]]:
@@ -163,8 +165,9 @@ def running_means(model: VAE) -> dict[str, list[float]]:
 
 def restore_means(model: VAE, running: dict[str, list[float]]) -> None:
     for metric in model.metrics:
-        for variable, value in zip(metric.variables, running.get(metric.name, []), strict=False):
-            variable.assign(value)
+        if metric.name in running:
+            for variable, value in zip(metric.variables, running[metric.name], strict=True):
+                variable.assign(value)
 
 
 def describe(row: dict[str, float], num_epochs: int, split: str, seconds: float) -> str:
@@ -200,7 +203,7 @@ class ProgressBar:
 
         def move(batch, logs):
             self.bar.set_postfix({name: f"{float(logs[name]):.2f}" for name in FIGURES}, refresh=False)
-            self.bar.update(done + batch + 1 - self.bar.n)
+            self.bar.update(done + min(batch + 1, num_steps - skipped) - self.bar.n)
 
         return keras.callbacks.LambdaCallback(on_train_batch_end=move)
 

@@ -114,6 +114,51 @@ def test_a_run_stopped_while_its_pictures_are_drawn_has_its_epoch_saved(
     assert_same_run(tmp_path, undisturbed)
 
 
+def interrupt(monkeypatch, method="on_train_batch_end", loss=None):
+    """Send Ctrl-C when the method is called."""
+    original = getattr(training.Watch, method)
+
+    def interrupted(self, batch, logs):
+        send(signal.SIGINT)
+        original(self, batch, logs if loss is None else logs | {"loss": loss})
+
+    monkeypatch.setattr(training.Watch, method, interrupted)
+
+
+def test_a_run_that_continues_another_ones_checkpoint_says_which_is_its_own(script, monkeypatch, capsys):
+    assert script("--num_epochs", "1") == 0
+    with monkeypatch.context() as patch:
+        interrupt(patch)
+        assert script("--checkpoint", CHECKPOINT, "--run_name", "new") == 130
+    newest = "model_ckpts/vae/new/vae.weights.h5"
+    assert f"to go on from there, give --checkpoint {newest}\n" in capsys.readouterr().err
+    assert script("--checkpoint", newest, only=True) == 0
+    assert read_header(newest)["epoch"] == 2
+    assert not pathlib.Path("model_ckpts/vae/new.previous").exists()
+
+
+def test_a_run_stopped_in_its_first_epoch_takes_no_runs_place(script, monkeypatch, capsys):
+    assert script("--num_epochs", "1", "--seed", "1") == 0
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            interrupt(patch)
+            assert script("--seed", "2", "--tensorboard") == 130
+    assert "stopped in its first epoch: removed model_ckpts/vae/mnist" in capsys.readouterr().out
+    assert read_header("model_ckpts/vae/mnist.previous/vae.weights.h5")["config"]["seed"] == 1
+    assert pathlib.Path("outputs/vae/mnist.previous/metrics.json").exists()
+
+
+def test_weights_that_are_not_finite_are_not_saved_for_a_signal_either(script, monkeypatch, capsys):
+    interrupt(monkeypatch, "on_test_batch_end", loss=float("nan"))
+    assert script() == 1
+    assert "no longer finite after epoch 1. Try a smaller --learning_rate" in capsys.readouterr().err
+    assert not pathlib.Path(CHECKPOINT).exists()
+
+
+def test_checkpoints_and_outputs_may_share_a_folder(script):
+    assert script("--num_epochs", "1", "--checkpoint_dir", "both", "--output_dir", "both") == 0
+
+
 def test_what_a_killed_run_had_not_left_of_an_epoch_is_made_up_for(script, monkeypatch, tmp_path, undisturbed):
     import runs
 
@@ -152,13 +197,8 @@ def test_checkpoints_come_more_often_than_epochs_and_change_nothing(script, monk
 def test_a_checkpoint_from_within_the_first_epoch_can_be_evaluated_and_says_where_it_is_from(
     script, monkeypatch, capsys
 ):
-    def interrupted(self, batch, logs=None):
-        send(signal.SIGINT)
-        original(self, batch, logs)
-
-    original = training.Watch.on_train_batch_end
     with monkeypatch.context() as patch:
-        patch.setattr(training.Watch, "on_train_batch_end", interrupted)
+        interrupt(patch)
         assert script("--save_every_steps", "2") == 130
     assert script("--evaluate", "--num_importance_samples", "2") == 0
     figures = json.loads(pathlib.Path("outputs/vae/mnist/metrics.json").read_text())
@@ -167,6 +207,8 @@ def test_a_checkpoint_from_within_the_first_epoch_can_be_evaluated_and_says_wher
     assert "has no whole epoch yet" in capsys.readouterr().err
     assert script("--load_weights", "--batch_size", "20") == 1
     assert "--batch_size can change only between epochs" in capsys.readouterr().err
+    assert script("--load_weights", "--seed", "5") == 1
+    assert "--seed can change only between epochs" in capsys.readouterr().err
 
 
 def test_an_interrupted_process_can_be_continued(tmp_path, small):
@@ -188,8 +230,8 @@ def test_divergence_names_its_step_and_keeps_the_last_good_checkpoint(script, ca
         errors = capsys.readouterr().err
         # The second step finds what the first has done, and a checkpoint after the first would find it too.
         where = "in step 2 of epoch 2" if often == "0" else "after step 1 of epoch 2"
-        assert f"the loss is no longer finite {where}; earlier checkpoints are untouched" in errors
-        assert "Try a smaller --learning_rate, as 1e+29 (it is 1e+30)" in errors
+        assert f"the loss is no longer finite {where}. Try a smaller --learning_rate, as 1e+29 (it is 1e+30)" in errors
+        assert "the last checkpoint is untouched, and --load_weights goes on from it" in errors
         assert errors.count("\n") == 1
         assert (tmp_path / CHECKPOINT).read_bytes() == before
 
