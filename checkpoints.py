@@ -171,14 +171,12 @@ def damaged(path: pathlib.Path) -> CheckpointError:
 def refuse_all_but_plain_arrays(path: pathlib.Path, file: h5py.File) -> None:
     """Raise a CheckpointError if reading this file could lead to another one, or to more memory than its own size."""
 
-    def odd(name: str, link: h5py.HardLink | h5py.SoftLink | h5py.ExternalLink) -> str | None:
+    links = []
+    file.visititems_links(lambda name, link: links.append((name, link)))
+    for name, link in links:
         is_hard = isinstance(link, h5py.HardLink)
-        is_fine = is_hard and (isinstance(file[name], h5py.Group) or is_plain(file[name], path.stat().st_size))
-        return None if is_fine else name
-
-    found = file.visititems_links(odd)  # until the first that is not None
-    if found is not None:
-        raise CheckpointError(f"{path} is no checkpoint: its {found} is not a plain array of numbers")
+        if not is_hard or not (isinstance(file[name], h5py.Group) or is_plain(file[name], path.stat().st_size)):
+            raise CheckpointError(f"{path} is no checkpoint: its {name} is not a plain array of numbers")
 
 
 def is_plain(dataset: h5py.Dataset, file_size: int) -> bool:
