@@ -39,21 +39,20 @@ def main() -> None:
         "Frey faces": (["--dataset", pathlib.Path(arguments.frey_faces).resolve(), "--likelihood", "sigma",
                         "--hidden_dims", "200"], 1_768, arguments.examples[1]),
     }  # fmt: skip
-    figure = Figure(figsize=(13, 6), dpi=80, layout="constrained")
-    panels = figure.subplots(2, len(LATENT_SIZES), sharey="row")
-    manifolds = {}
+    curves, manifolds = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        for row, (name, (flags, num_train, examples)) in zip(panels, sets.items(), strict=True):
-            for axes, latent_size in zip(row, LATENT_SIZES, strict=True):
+        for name, (flags, num_train, examples) in sets.items():
+            for latent_size in LATENT_SIZES:
                 run_name = f"{name.split()[0].lower()}_{latent_size}"
                 output_dir = train(folder, run_name, flags, latent_size, num_epochs=round(examples / num_train))
-                draw(axes, read_history(output_dir), num_train)
-                axes.set_title(f"{name}, {latent_size} latents", fontsize=11)
+                history = read_history(output_dir)
+                curves[name, latent_size] = {
+                    "seen": history["epoch"] * num_train, "train": history["train_elbo"], "test": history["test_elbo"]
+                }  # fmt: skip
+                print(f"{run_name}: test ELBO {history['test_elbo'][-1]:.1f}", flush=True)
                 if latent_size == 2:
                     manifolds[name] = imread(output_dir / "manifold.png")
-            row[0].set_ylabel("bound (ELBO), nats per example")
-    panels[0, 0].legend(frameon=False)
-    visualize.save(figure, pathlib.Path(arguments.to, "kingma_welling.png"))
+    draw(curves, pathlib.Path(arguments.to, "kingma_welling.png"))
     draw_manifolds(manifolds, pathlib.Path(arguments.to, "kingma_welling_manifolds.png"))
 
 
@@ -73,17 +72,26 @@ def read_history(output_dir: pathlib.Path) -> dict[str, np.ndarray]:
     return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
 
 
-def draw(axes, history: dict[str, np.ndarray], num_train: int) -> None:
-    seen = history["epoch"] * num_train
-    axes.plot(seen, history["train_elbo"], "--", color="C1", label="training")
-    axes.plot(seen, history["test_elbo"], color="C0", label="test")
-    axes.set_xscale("log")
-    low, high = np.percentile(history["test_elbo"], [10, 100])
-    axes.set_ylim(low - (high - low), high + 0.5 * (high - low))
-    axes.set_xlabel("training examples seen")
-    axes.grid(alpha=0.3)
-    last = history["test_elbo"][-1]
-    axes.annotate(f"{last:.1f}", (seen[-1], last), textcoords="offset points", xytext=(-4, -14), ha="right")
+def draw(curves: dict[tuple[str, int], dict[str, np.ndarray]], path: pathlib.Path) -> None:
+    """A row of panels for each set, with the same limits: from where all are past their first tenth."""
+    figure = Figure(figsize=(13, 6), dpi=80, layout="constrained")
+    names = list(dict.fromkeys(name for name, _ in curves))
+    panels = figure.subplots(len(names), len(LATENT_SIZES), sharey="row")
+    for row, name in zip(panels, names, strict=True):
+        low = min(np.percentile(curves[name, latent_size]["test"], 10) for latent_size in LATENT_SIZES)
+        high = max(curves[name, latent_size]["train"].max() for latent_size in LATENT_SIZES)
+        row[0].set_ylim(low, high + 0.1 * (high - low))
+        row[0].set_ylabel("bound (ELBO), nats per example")
+        for axes, latent_size in zip(row, LATENT_SIZES, strict=True):
+            curve = curves[name, latent_size]
+            axes.plot(curve["seen"], curve["train"], "--", color="C1", label="training")
+            axes.plot(curve["seen"], curve["test"], color="C0", label="test")
+            axes.set_title(f"{name}, {latent_size} latents: {curve['test'][-1]:.1f}", fontsize=11)
+            axes.set_xscale("log")
+            axes.set_xlabel("training examples seen")
+            axes.grid(alpha=0.3)
+    panels[0, 0].legend(frameon=False)
+    visualize.save(figure, path)
 
 
 def draw_manifolds(manifolds: dict[str, np.ndarray], path: pathlib.Path) -> None:
