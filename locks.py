@@ -25,7 +25,7 @@ def holding(folders: Iterable[pathlib.Path]) -> Iterator[None]:
         WriteError: if a lock cannot be written beside a folder.
     """
     with contextlib.ExitStack() as held:
-        for folder in dict.fromkeys(folder.resolve() for folder in folders):
+        for folder in {folder.resolve(): folder for folder in folders}.values():
             held.enter_context(holding_one(folder))
         yield
 
