@@ -80,12 +80,13 @@ def resolve_config(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
         print(f"NOTE: without effect here: --{', --'.join(idle)}")
     config |= {name: stored[name] for name in KEPT if name in stored and (name not in given or name in idle)}
     config |= {"checkpoint": str(path), "dataset_given": True}
-    for name in ("batch_size", "seed"):
-        if config["train"] and header.get("step") and config[name] != stored[name]:
+    changeable = ("batch_size", "beta", "warmup_epochs", "free_bits", "learning_rate", "seed")
+    changed = [name for name in changeable if config["train"] and config[name] != stored[name]]
+    for name in changed:
+        if name in ("batch_size", "seed") and header.get("step"):
             raise flags.FlagError(f"--{name} can change only between epochs, and {path} is within one")
-    for name in ("batch_size", "beta", "warmup_epochs", "free_bits", "learning_rate", "seed"):
-        if config["train"] and config[name] != stored[name]:
-            print(f"{name}: {config[name]:g} from now on, {stored[name]:g} before")
+    for name in changed:
+        print(f"{name}: {config[name]:g} from now on, {stored[name]:g} before")
     if config["labels"] and config["model"] == "vae":
         raise CheckpointError(f"--labels needs a conditional model, but {path} holds a vae")
     return config, header

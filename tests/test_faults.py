@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, assert_same_tensors, start_process, tensors, wait_for
+from conftest import REPOSITORY, assert_same_tensors, run_process, start_process, tensors, wait_for
 
 import training
 from checkpoints import read_header
@@ -26,6 +26,19 @@ KEEP_ALL = ("--sample_and_save_frequency", "1")
 def send(number):
     os.kill(os.getpid(), number)
     time.sleep(0.01)
+
+
+def interrupt(monkeypatch, method="on_train_batch_end", *, number=signal.SIGINT, call=1, loss=None):
+    """Send a signal at this call of a method of training.Watch."""
+    calls, original = [], getattr(training.Watch, method)
+
+    def interrupted(self, batch, logs):
+        calls.append(batch)
+        if len(calls) == call:
+            send(number)
+        original(self, batch, logs if loss is None else logs | {"loss": loss})
+
+    monkeypatch.setattr(training.Watch, method, interrupted)
 
 
 @pytest.fixture
@@ -75,15 +88,7 @@ def assert_same_run(folder, undisturbed):
 def test_a_run_stopped_anywhere_goes_on_as_if_it_had_not_been(
     script, monkeypatch, capsys, tmp_path, undisturbed, number, exit_code, method, call, told
 ):
-    calls, original = [], getattr(training.Watch, method)
-
-    def interrupted(self, batch, logs=None):
-        calls.append(batch)
-        if len(calls) == call:
-            send(number)
-        original(self, batch, logs)
-
-    monkeypatch.setattr(training.Watch, method, interrupted)
+    interrupt(monkeypatch, method, number=number, call=call)
     # Two steps between returns to Python; every 34th, where it saves, is in no epoch of six.
     flags = ["--num_epochs", "3", *KEEP_ALL, "--save_every_steps", "34"]
     assert script(*flags) == exit_code
@@ -111,17 +116,6 @@ def test_a_run_stopped_while_its_pictures_are_drawn_has_its_epoch_saved(
     monkeypatch.setattr(runs, "draw_epoch", draw_epoch)
     assert script("--num_epochs", "3", *KEEP_ALL, "--load_weights") == 0
     assert_same_run(tmp_path, undisturbed)
-
-
-def interrupt(monkeypatch, method="on_train_batch_end", loss=None):
-    """Send Ctrl-C when the method is called."""
-    original = getattr(training.Watch, method)
-
-    def interrupted(self, batch, logs):
-        send(signal.SIGINT)
-        original(self, batch, logs if loss is None else logs | {"loss": loss})
-
-    monkeypatch.setattr(training.Watch, method, interrupted)
 
 
 def test_a_run_that_continues_another_ones_checkpoint_says_which_is_its_own(script, monkeypatch, capsys):
@@ -237,19 +231,12 @@ def test_divergence_names_its_step_and_keeps_the_last_good_checkpoint(script, ca
 
 def test_a_file_that_cannot_grow_leaves_the_earlier_checkpoint(tmp_path, small):
     """As on a full disk: the system refuses to write more than a share of the checkpoint."""
-    run = [sys.executable, str(REPOSITORY / "assignment.py"), *small]
-    done = subprocess.run([*run, "--num_epochs", "1"], cwd=tmp_path, capture_output=True)
-    assert done.returncode == 0
+    assert run_process(*small, "--num_epochs", "1", cwd=tmp_path).returncode == 0
     before = (tmp_path / CHECKPOINT).read_bytes()
     for share in (0.05, 0.4, 0.95):
         limit = int(share * len(before))
-        done = subprocess.run(
-            [*run, "--num_epochs", "2", "--load_weights"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            preexec_fn=functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit)),
-        )
+        refuse_more = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
+        done = run_process(*small, "--num_epochs", "2", "--load_weights", cwd=tmp_path, preexec_fn=refuse_more)
         assert done.returncode == 1, done.stderr
         told = f"assignment.py: error: cannot write {CHECKPOINT}: File too large. An earlier file there is untouched"
         assert done.stderr.startswith(told)
