@@ -1,12 +1,15 @@
 """The whole script on tiny data: what it writes, how it resumes, what it refuses."""
 
 import csv
+import ctypes
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from conftest import assert_same_tensors, run_process, tensors
+from conftest import REPOSITORY, assert_same_tensors, run_process, tensors
 from matplotlib.image import imread
 
 from checkpoints import read_header
@@ -368,3 +371,29 @@ def test_a_failure_of_the_machine_is_told_in_one_line(script, capsys, monkeypatc
     monkeypatch.setattr(runs, "run", fail)
     assert script() == 1
     assert capsys.readouterr().err == f"assignment.py: error: {line}\n"
+
+
+TOUCH_TWICE = """
+import resource, threading
+import numpy as np
+{setting}
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(25_000_000, np.float32)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+def touch():
+    faults()
+    print(faults())
+thread = threading.Thread(target=touch)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc")
+def test_memory_that_a_step_frees_is_there_for_the_next():
+    settings = ("", "import assignment; assignment.keep_freed_memory()")
+    commands = [[sys.executable, "-c", TOUCH_TWICE.format(setting=setting)] for setting in settings]
+    without, kept = (int(subprocess.check_output(command, cwd=REPOSITORY)) for command in commands)
+    assert without > 40  # of 2 MB each at most
+    assert kept < without / 10
