@@ -178,7 +178,7 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
     for folder in (checkpoint_dir, output_dir):
         remove_partial(folder)
     if header is not None and header["epoch"] >= config["num_epochs"]:
-        print(f"nothing left to train: {config['checkpoint']} has {header['epoch']} epochs of {config['num_epochs']}")
+        print(f"nothing left to train: {config['checkpoint']} has {header['epoch']} of {config['num_epochs']} epochs")
         if not was_cut_off:
             return header
     if source == previous(checkpoint_dir).resolve():
@@ -191,8 +191,8 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
     lossy = f", prior {config['prior']}, window {config['window']}" if config["model"] == "vlae" else ""
     print(
         f"{config['model']} with {model.count_params():,} parameters: {config['network']} {widths}, likelihood "
-        f"{config['likelihood']}, binarize {config['binarize']}, {config['latent_size']} latents{lossy}; batches of "
-        f"{config['batch_size']}, {config['num_epochs']} epochs; checkpoints: {checkpoint_dir}"
+        f"{config['likelihood']}, binarize {config['binarize']}, latent size {config['latent_size']}{lossy}; batch "
+        f"size {config['batch_size']}; epochs: {config['num_epochs']}; checkpoints: {checkpoint_dir}"
     )
     state.setdefault("fallback_from", config.get("fallback_from"))
     state |= {
