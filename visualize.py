@@ -1,12 +1,14 @@
 """Arrays -> picture files. Knows nothing of models or datasets."""
 
+import contextlib
+import contextvars
 import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, patheffects
 from matplotlib.figure import Figure
 
 from files import replacing
@@ -16,6 +18,19 @@ GAP = 2  # pixels between the images of a grid
 MOST_IN_LEGEND = 30
 MARKERS = "o^sDvPX<>*"  # of classes, for print without colours
 PICTURE_WIDTH = 1000  # pixels; grids are enlarged by whole factors to about this
+LONG_RUN = 10  # epochs, from which on the first half is left out of a frame
+
+caption = contextvars.ContextVar("caption", default="")
+
+
+@contextlib.contextmanager
+def captioned(text: str):
+    """Within this context `text` stands above every picture."""
+    token = caption.set(text)
+    try:
+        yield
+    finally:
+        caption.reset(token)
 
 
 def save_image_grid(
@@ -69,16 +84,16 @@ def save_latent_space(
     title: str,
     axis_labels: tuple[str, str],
 ) -> None:
-    """A scatter plot of codes (n, 2), coloured by class number where there are classes, each named at its median."""
+    """A scatter plot of codes (n, 2), each the number of its class where there are classes, named at their medians."""
     figure = Figure(figsize=(7.5, 6.5), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    scatter(axes, codes, classes, class_names)
+    scatter(axes, codes, classes, class_names, numbered=True)
     present = [] if classes is None else np.unique(classes)
+    outline = [patheffects.withStroke(linewidth=4, foreground="white")]
     for number in present[:MOST_IN_LEGEND]:
-        middle = np.median(codes[classes == number], axis=0)
-        box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "boxstyle": "round,pad=0.15"}
-        axes.annotate(plain(class_names[number]), middle, fontsize=10, ha="center", va="center", bbox=box)
-    add_legend(axes)
+        middle, name = np.median(codes[classes == number], axis=0), plain(class_names[number])
+        axes.annotate(name, middle, fontsize=14, weight="bold", ha="center", va="center", path_effects=outline)
+    add_legend(axes, markerscale=1)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xlabel(axis_labels[0])
     axes.set_ylabel(axis_labels[1])
@@ -146,8 +161,11 @@ def point_panels(num: int) -> tuple[Figure, Sequence]:
     return figure, all_axes[:num]
 
 
-def scatter(axes, points: np.ndarray, classes: np.ndarray | None, class_names: Sequence[str]) -> None:
-    """Points (n, 2), coloured and labelled by class number where there are classes."""
+def scatter(
+    axes, points: np.ndarray, classes: np.ndarray | None, class_names: Sequence[str], *, numbered: bool = False
+) -> None:
+    """Points (n, 2), coloured and labelled by class number where there are classes; `numbered`, they are the numbers,
+    which print without colours too."""
     size = np.clip(6000 / len(points), 5, 20)
     if classes is None:
         axes.scatter(*points.T, s=size, alpha=0.5, linewidths=0, color="0.25")
@@ -158,22 +176,28 @@ def scatter(axes, points: np.ndarray, classes: np.ndarray | None, class_names: S
         colour = palette(int(number) if present.max() < 10 else number / present.max())
         axes.scatter(
             *points[classes == number].T,
-            s=size,
-            alpha=0.6,
+            s=40 if numbered else size,
+            alpha=0.8 if numbered else 0.6,
             linewidths=0,
             color=colour,
-            marker=MARKERS[number % len(MARKERS)],
+            marker=f"${number}$" if numbered else MARKERS[number % len(MARKERS)],
             label=plain(class_names[number]),
         )
 
 
-def add_legend(axes, of=None) -> None:
+def add_legend(axes, of=None, *, markerscale: float = 2) -> None:
     """At the right of the axes, what stands for what in them (or in `of`), unless it is nothing or too much."""
     handles, labels = (of or axes).get_legend_handles_labels()
     if not 0 < len(labels) <= MOST_IN_LEGEND:
         return
     legend = axes.legend(
-        handles, labels, title="class", markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False
+        handles,
+        labels,
+        title="class",
+        markerscale=markerscale,
+        loc="center left",
+        bbox_to_anchor=(1, 0.5),
+        frameon=False,
     )
     for handle in legend.legend_handles:
         handle.set_alpha(1)
@@ -260,6 +284,7 @@ def save_comparison(
     cells.auto_set_column_width(list(range(len(columns))))
     save(figure, path)
 
+    figure.supxlabel(plain(note), fontsize=10, wrap=True)
 
 def plain(text: str) -> str:
     """A text that matplotlib shows as it is: neither as a formula nor, beginning with _, not at all."""

@@ -6,6 +6,7 @@ import importlib.util
 import numpy as np
 import pytest
 from conftest import run_process
+from matplotlib.figure import Figure
 from test_script import CHECKPOINT, metrics, trained_run  # noqa: F401
 
 import probes
@@ -77,6 +78,31 @@ def test_the_trained_model_is_not_called_collapsed(evaluate, capsys):
 
 
 # Out of distribution
+# Pictures
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Those that were saved, by the names of their files."""
+    saved, savefig = {}, Figure.savefig
+
+    def keep(figure, path, **kwargs):
+        saved[path.name.split(".", 3)[-1]] = figure  # after .partial.<pid>.
+        savefig(figure, path, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return saved
+
+
+def test_pictures_name_the_run_the_dataset_and_the_part_of_it(evaluate, figures):
+    assert evaluate("--num_importance_samples", 0, "--run_name", "mine", checkpoint=CVAE_CHECKPOINT) == 0
+    assert len(figures) == 5
+    for figure in figures.values():
+        assert figure.texts[0].get_text() == "run cvae/mine, dataset mnist"
+        assert "test example" in figure.axes[0].get_title()
+    assert "decoded as every class" in figures["style_transfer.png"].axes[0].get_title()
+
+
 
 
 @pytest.mark.parametrize("checkpoint", [CHECKPOINT, CVAE_CHECKPOINT])
