@@ -199,7 +199,7 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
     state |= {
         "config": {name: config[name] for name in KEPT} | {"data_dir": str(pathlib.Path(config["data_dir"]).resolve())},
         "dataset": {name: getattr(dataset, name) for name in ("name", "source", "class_names")}
-        | {"fingerprint": dataset.fingerprint()},
+        | {"fingerprint": dataset.fingerprint(), "held_out": len(dataset.test)},
         "versions": results.versions(),
     }
     events = EventLog(output_dir / "tensorboard") if config["tensorboard"] else None

@@ -249,9 +249,10 @@ def save_comparison(
     curves: Mapping[str, Mapping[str, Sequence[float]]],
     columns: Sequence[str],
     table: Sequence[Sequence[str]],
+    note: str,
 ) -> None:
     """Runs side by side: in the rate-distortion plane and over epochs, from their `epoch`, `elbo`, `rate` and
-    `distortion`, in nats per example; and a table."""
+    `distortion`, in nats per example; a table, and a note below it."""
     figure = Figure(figsize=(13, 5.5 + 0.3 * len(table)), dpi=DPI, layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=[5, 0.6 + 0.3 * len(table)])
     plane, over_epochs = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
@@ -261,9 +262,10 @@ def save_comparison(
         plane.plot(run["rate"][-1], run["distortion"][-1], MARKERS[number % len(MARKERS)], color=style["color"])
         plane.axline((run["rate"][-1], run["distortion"][-1]), slope=-1, color="0.8", linewidth=0.8, zorder=0)
         over_epochs.plot(run["epoch"], run["elbo"], marker=MARKERS[number % len(MARKERS)], markersize=4, **style)
-    # First epochs lie far off: the frame is that of the second halves.
+    # First epochs lie far off: the frame is that of the second halves of long runs.
     for limit, name in ((plane.set_xlim, "rate"), (plane.set_ylim, "distortion"), (over_epochs.set_ylim, "elbo")):
-        late = np.concatenate([run[name][len(run[name]) // 2 :] for run in curves.values()])
+        halves = [run[name][len(run[name]) // 2 if len(run[name]) >= LONG_RUN else 0 :] for run in curves.values()]
+        late = np.concatenate(halves)
         margin = 0.15 * np.ptp(late) or 1.0
         limit(late.min() - margin, late.max() + margin)
     for axes in (plane, over_epochs):
@@ -273,7 +275,7 @@ def save_comparison(
     plane.set_title("Rate and distortion after every epoch (grey: equal ELBO)", fontsize=11)
     over_epochs.set_xlabel("epoch")
     over_epochs.set_ylabel("ELBO, nats per example")
-    over_epochs.set_title("ELBO of held-out data", fontsize=11)
+    over_epochs.set_title("ELBO after every epoch", fontsize=11)
     over_epochs.xaxis.get_major_locator().set_params(integer=True)
     over_epochs.legend(frameon=False)
     below = figure.add_subplot(grid[1, :])
@@ -282,9 +284,9 @@ def save_comparison(
     cells.auto_set_font_size(False)
     cells.set_fontsize(8)
     cells.auto_set_column_width(list(range(len(columns))))
+    figure.supxlabel(plain(note), fontsize=10, wrap=True)
     save(figure, path)
 
-    figure.supxlabel(plain(note), fontsize=10, wrap=True)
 
 def plain(text: str) -> str:
     """A text that matplotlib shows as it is: neither as a formula nor, beginning with _, not at all."""
@@ -295,5 +297,10 @@ def plain(text: str) -> str:
 def save(figure: Figure, path: str | os.PathLike) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # class names in any script: a box stands for the letter
+        if caption.get():
+            figure.draw_without_rendering()  # lays it out
+            box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+            where = box.x0 / width, (box.y1 + 0.08) / height
+            figure.text(*where, plain(caption.get()), fontsize=9, color="0.35", va="bottom")
         with replacing(path) as partial:
             figure.savefig(partial, bbox_inches="tight", pad_inches=0.08)
