@@ -14,8 +14,7 @@ from files import make_folder, replacing
 
 FORESEEABLE = (flags.FlagError, CheckpointError, OSError, MemoryError)
 CONDITIONS = ("dataset", "split", "binarize", "likelihood", "bound on")  # the same where figures can be compared
-FIGURES = ("elbo", "rate", "distortion", "log p(x)")
-COLUMNS = ("run", *CONDITIONS, "latents", "epoch", *FIGURES, "K")
+COLUMNS = ("run", *CONDITIONS, "latents", "epoch", "elbo", "rate", "distortion", "n", "log p(x)", "K", "n of log p(x)")
 
 
 def run(given: dict[str, Any]) -> None:
@@ -38,14 +37,15 @@ def run(given: dict[str, Any]) -> None:
         writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    visualize.save_comparison(folder / "comparison.png", curves, COLUMNS, table)
+    values = {condition: sorted({str(row[condition]) for row in rows}) for condition in CONDITIONS}
+    differences = [f"{condition} is {' and '.join(found)}" for condition, found in values.items() if len(found) > 1]
+    note = f"Not comparable with one another: {'; '.join(differences)}" if differences else ""
+    visualize.save_comparison(folder / "comparison.png", curves, COLUMNS, table, note)
     widths = [max(map(len, column)) for column in zip(COLUMNS, *table, strict=True)]
     for line in (COLUMNS, *table):
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
-    for condition in CONDITIONS:
-        found = sorted({str(row[condition]) for row in rows})
-        if len(found) > 1:
-            print(f"NOTE: these figures are not comparable with one another: {condition} is {' and '.join(found)}")
+    for difference in differences:
+        print(f"NOTE: these figures are not comparable with one another: {difference}")
     print(f"picture and table: {folder}")
 
 
@@ -71,7 +71,8 @@ def short_label(path: pathlib.Path, paths: list[pathlib.Path]) -> str:
 
 
 def describe(label: str, header: Mapping[str, Any], output_dir: pathlib.Path) -> dict[str, Any]:
-    """A row of the table. The ELBO is that of the last epoch; log p(x) that of metrics.json, if of the same step."""
+    """A row of the table. The ELBO is that of the last epoch, of all n examples; log p(x) that of metrics.json, if of
+    the same step, of as many as were evaluated."""
     config, model = header["config"], header["model"]
     split, curves = held_out_split(header["history"]), held_out_curves(header["history"])
     knows_classes = model["model"] == "cvae" or (model["num_classes"] and model.get("prior", "standard") != "standard")
@@ -85,8 +86,10 @@ def describe(label: str, header: Mapping[str, Any], output_dir: pathlib.Path) ->
         "latents": config["latent_size"],
         "epoch": header["epoch"],
         **{name: curves[name][-1] for name in ("elbo", "rate", "distortion")},
+        "n": header["dataset"].get("held_out", "all"),  # older checkpoints do not tell
         "log p(x)": None,
         "K": None,
+        "n of log p(x)": None,
     }
     outputs = run_folders({**config, "checkpoint_dir": "", "output_dir": output_dir})[1]
     try:
@@ -97,6 +100,7 @@ def describe(label: str, header: Mapping[str, Any], output_dir: pathlib.Path) ->
     is_of_it = metrics.get("steps") == header["iterations"] and not header.get("step")
     if is_of_it and "log_p_x" in found:
         row |= {"log p(x)": found["log_p_x"], "K": found["num_importance_samples"]}
+        row |= {"n of log p(x)": found["num_examples"]}
     return row
 
 

@@ -16,7 +16,7 @@ from vae import CVAE, VAE
 PAIRS, STEPS = 8, 12  # rows and steps of interpolation.png
 MANIFOLD_SIZE, MANIFOLD_PIXELS = 20, 5000  # codes a side of manifold.png, fewer if it would have more pixels a side
 MOST_MANIFOLDS = 16  # panels of manifold.png for a conditional model
-MOST_CODES = 10_000  # points in latent_space.png
+MOST_CODES = 3000  # points in latent_space.png
 TRAVERSED, TRAVERSAL_STEPS = 10, 11  # rows and columns of traversals.png
 MOST_STYLES, MOST_TRANSFERS = 10, 20  # rows and columns of style_transfer.png
 
@@ -38,13 +38,13 @@ def draw_interpolation(folder: pathlib.Path, model: VAE, dataset: Dataset, binar
     decoded = np.stack(steps, axis=1)
     x = x.numpy()
     images = np.concatenate([x[:pairs, None], decoded, x[pairs:, None]], axis=1)
-    shown = "" if model.likelihood.has_mean else ", x ~ p(x|z) with one noise a row"
-    title = f"Interpolation in {STEPS} steps between two held-out examples{shown}"
+    shown = "" if model.likelihood.has_mean else ", x ~ p(x|z), one noise a row"
+    title = f"Interpolation by {STEPS} codes between two {dataset.split} examples (at the ends){shown}"
     if dataset.is_points:
         colours = {f"C{pair}": images[pair : pair + 1] for pair in range(pairs)}
         visualize.save_curves(folder / "interpolation.png", {title: (dataset.test.x, colours)})
     else:
-        visualize.save_image_grid(folder / "interpolation.png", images, title=f"{title} (first and last column)")
+        visualize.save_image_grid(folder / "interpolation.png", images, title=title)
 
 
 def choose_pairs(examples: Examples, *, same_class: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -122,10 +122,10 @@ def draw_manifold(
 
 def draw_latent_space(folder: pathlib.Path, model: VAE, dataset: Dataset, binarize: str, seed: int) -> None:
     """latent_space.png: posterior means of held-out examples by class; their two main directions if more than 2-D."""
-    examples = dataset.test[:MOST_CODES]
+    examples = dataset.test[np.random.default_rng(seed).permutation(len(dataset.test))[:MOST_CODES]]
     x, labels = to_batch(examples, binarize, seed)
     codes = np.concatenate([model.encode(x[i : i + 500], labels[i : i + 500])[0] for i in range(0, len(x), 500)])
-    title, axis_labels = f"Posterior means of {len(codes):,} held-out examples", ("z1", "z2")
+    title, axis_labels = f"Posterior means of {len(codes):,} {dataset.split} examples", ("z1", "z2")
     if codes.shape[1] == 1:
         codes = np.concatenate([codes, np.zeros_like(codes)], axis=1)
     if codes.shape[1] > 2:
@@ -134,7 +134,7 @@ def draw_latent_space(folder: pathlib.Path, model: VAE, dataset: Dataset, binari
         codes = centred @ directions[:, [-1, -2]]
         share = 100 * variances[[-1, -2]] / max(variances.sum(), 1e-12)
         axis_labels = tuple(f"principal component {i + 1} ({share[i]:.0f}% of variance)" for i in (0, 1))
-        title += f", {directions.shape[0]} latents"
+        title += f", latent size {directions.shape[0]}"
     numbers, names = class_numbers(examples.labels, dataset.class_names) if dataset.num_classes else (None, ())
     visualize.save_latent_space(
         folder / "latent_space.png", codes, numbers, names, title=title, axis_labels=axis_labels
@@ -162,8 +162,8 @@ def draw_traversals(
     visualize.save_image_grid(
         folder / "traversals.png",
         np.stack(images, axis=1),
-        title="Traversals: one latent of a code from the 1st to the 99th percentile of its posterior means",
-        row_labels=[f"z{latent + 1}: {rates[latent]:.2f} nats" for latent in latents],
+        title=f"Traversals: one latent of a {dataset.split} example's code, 1st to 99th percentile of posterior means",
+        row_labels=[f"z{latent + 1}: rate {rates[latent]:.2f} nats" for latent in latents],
     )
 
 
@@ -181,9 +181,12 @@ def draw_style_transfer(folder: pathlib.Path, model: VAE, dataset: Dataset, bina
     for number in range(min(dataset.num_classes, MOST_TRANSFERS)):
         asked = tf.one_hot(np.full(len(firsts), number), dataset.num_classes)
         columns.append(model.decode(model.prior.from_noise(noise, asked), asked, seed))
+    title = f"Style transfer: the code of a {dataset.split} example, decoded as every class"
+    if not isinstance(model, CVAE):
+        title = f"Style transfer: the noise behind a {dataset.split} example's code, through the prior of every class"
     visualize.save_image_grid(
         folder / "style_transfer.png",
         np.stack(columns, axis=1),
-        title="Style transfer: the code of a held-out example, decoded as every class",
+        title=title,
         column_labels=["original", *dataset.class_names[: len(columns) - 1]],
     )

@@ -15,8 +15,8 @@ from examples import Dataset, Examples
 from vae import VAE
 
 LOG_LIKELIHOODS = {"log_p_x_given_y": "log p(x|y)", "log_p_x": "log p(x)"}
-REPORTED = ("latent_size", "likelihood", "binarize", "network", "prior", "window", "beta", "warmup_epochs",
-            "free_bits")  # fmt: skip
+REPORTED = ("data_shape", "latent_size", "likelihood", "binarize", "network", "hidden_dims", "activation", "prior",
+            "window", "batch_size", "learning_rate", "beta", "warmup_epochs", "free_bits")  # fmt: skip
 MOST_PROBED = 10_000  # training examples that a probe learns from
 SAMPLES_PER_CLASS = 100
 COLLAPSED = (
@@ -38,7 +38,8 @@ def describe_run(
         "epochs": header["epoch"],
         "steps": int(model.optimizer.iterations),
         "seed": config["seed"],
-        **{name: config[name] for name in REPORTED},
+        **{name: (config | model.arguments)[name] for name in REPORTED},
+        "optimizer": model.optimizer.name,
         "parameters": model.count_params(),
         "train_examples": len(dataset.train),
         "train_seconds": round(header["train_seconds"], 2),
@@ -73,8 +74,8 @@ class Report:
         """The ELBO and its terms."""
         conditions = "" if self.dataset.is_points else f"binarize {self.binarize}, "
         print(
-            f"{self.dataset.split} figures of {len(self.held_out):,} examples, in nats per example "
-            f"({conditions}seed {self.seed})"
+            f"{self.dataset.split} figures of {len(self.held_out):,} examples, in nats per example, "
+            f"± standard error over examples ({conditions}seed {self.seed})"
         )
         found = {**self.about, **with_error("elbo", self.terms["elbo"])}
         found |= {name: float(self.terms[name].mean()) for name in ("rate", "distortion")}

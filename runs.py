@@ -13,6 +13,7 @@ import latent_pictures
 import pictures
 import results
 import training
+import visualize
 from batches import evaluation_batches, training_batches
 from checkpoints import CheckpointError, load_weights, read_header, save_model_weights
 from config import FALLBACK, KEPT, checkpoint_path, resolve_config, run_folders, suit_data
@@ -50,20 +51,20 @@ def run(given: dict[str, Any]) -> None:
             )
         model = make_model(config, dataset, header)
         others = open_others(config, model, dataset) if is_reporting else None  # before anything that takes long
-        with holding(run_folders(config) if config["train"] else ()):
+        output_dir, of_data = run_folders(config)[1], vars(dataset) if dataset else header["dataset"]
+        caption = f"run {config['model']}/{output_dir.name}, dataset {of_data['name']}"
+        with holding(run_folders(config) if config["train"] else ()), visualize.captioned(caption):
             if header is not None:
                 header |= load_weights(model, config["checkpoint"])  # a training may have replaced the file meanwhile
                 model.optimizer.learning_rate.assign(config["learning_rate"])
-            class_names = dataset.class_names if dataset else header["dataset"]["class_names"]
             if config["train"]:
                 header = train(config, model, dataset, header)
-            output_dir = run_folders(config)[1]
             make_folder(output_dir)
             try:
                 if is_reporting:
                     evaluate(config, model, dataset, header, others)
                 if config["train"] or config["sample"]:
-                    draw_samples(config, model, dataset, class_names)
+                    draw_samples(config, model, dataset, of_data["class_names"])
             except Stopped as stopped:
                 told = "stopped among figures and pictures; the same command with --load_weights makes them again"
                 raise Stopped(stopped.number, told) if config["train"] else stopped from None
@@ -178,7 +179,7 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
     for folder in (checkpoint_dir, output_dir):
         remove_partial(folder)
     if header is not None and header["epoch"] >= config["num_epochs"]:
-        print(f"nothing left to train: {config['checkpoint']} has {header['epoch']} epochs of {config['num_epochs']}")
+        print(f"nothing left to train: {config['checkpoint']} has {header['epoch']} of {config['num_epochs']} epochs")
         if not was_cut_off:
             return header
     if source == previous(checkpoint_dir).resolve():
@@ -191,14 +192,14 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
     lossy = f", prior {config['prior']}, window {config['window']}" if config["model"] == "vlae" else ""
     print(
         f"{config['model']} with {model.count_params():,} parameters: {config['network']} {widths}, likelihood "
-        f"{config['likelihood']}, binarize {config['binarize']}, {config['latent_size']} latents{lossy}; batches of "
-        f"{config['batch_size']}, {config['num_epochs']} epochs; checkpoints: {checkpoint_dir}"
+        f"{config['likelihood']}, binarize {config['binarize']}, latent size {config['latent_size']}{lossy}; batch "
+        f"size {config['batch_size']}; epochs: {config['num_epochs']}; checkpoints: {checkpoint_dir}"
     )
     state.setdefault("fallback_from", config.get("fallback_from"))
     state |= {
         "config": {name: config[name] for name in KEPT} | {"data_dir": str(pathlib.Path(config["data_dir"]).resolve())},
         "dataset": {name: getattr(dataset, name) for name in ("name", "source", "class_names")}
-        | {"fingerprint": dataset.fingerprint()},
+        | {"fingerprint": dataset.fingerprint(), "held_out": len(dataset.test)},
         "versions": results.versions(),
     }
     events = EventLog(output_dir / "tensorboard") if config["tensorboard"] else None

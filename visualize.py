@@ -1,12 +1,14 @@
 """Arrays -> picture files. Knows nothing of models or datasets."""
 
+import contextlib
+import contextvars
 import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, patheffects
 from matplotlib.figure import Figure
 
 from files import replacing
@@ -16,6 +18,19 @@ GAP = 2  # pixels between the images of a grid
 MOST_IN_LEGEND = 30
 MARKERS = "o^sDvPX<>*"  # of classes, for print without colours
 PICTURE_WIDTH = 1000  # pixels; grids are enlarged by whole factors to about this
+LONG_RUN = 10  # epochs, from which on the first half is left out of a frame
+
+caption = contextvars.ContextVar("caption", default="")
+
+
+@contextlib.contextmanager
+def captioned(text: str):
+    """Within this context `text` stands above every picture."""
+    token = caption.set(text)
+    try:
+        yield
+    finally:
+        caption.reset(token)
 
 
 def save_image_grid(
@@ -69,16 +84,16 @@ def save_latent_space(
     title: str,
     axis_labels: tuple[str, str],
 ) -> None:
-    """A scatter plot of codes (n, 2), coloured by class number where there are classes, each named at its median."""
+    """A scatter plot of codes (n, 2), each the number of its class where there are classes, named at their medians."""
     figure = Figure(figsize=(7.5, 6.5), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    scatter(axes, codes, classes, class_names)
+    scatter(axes, codes, classes, class_names, numbered=True)
     present = [] if classes is None else np.unique(classes)
+    outline = [patheffects.withStroke(linewidth=4, foreground="white")]
     for number in present[:MOST_IN_LEGEND]:
-        middle = np.median(codes[classes == number], axis=0)
-        box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "boxstyle": "round,pad=0.15"}
-        axes.annotate(plain(class_names[number]), middle, fontsize=10, ha="center", va="center", bbox=box)
-    add_legend(axes)
+        middle, name = np.median(codes[classes == number], axis=0), plain(class_names[number])
+        axes.annotate(name, middle, fontsize=14, weight="bold", ha="center", va="center", path_effects=outline)
+    add_legend(axes, markerscale=1)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xlabel(axis_labels[0])
     axes.set_ylabel(axis_labels[1])
@@ -146,8 +161,11 @@ def point_panels(num: int) -> tuple[Figure, Sequence]:
     return figure, all_axes[:num]
 
 
-def scatter(axes, points: np.ndarray, classes: np.ndarray | None, class_names: Sequence[str]) -> None:
-    """Points (n, 2), coloured and labelled by class number where there are classes."""
+def scatter(
+    axes, points: np.ndarray, classes: np.ndarray | None, class_names: Sequence[str], *, numbered: bool = False
+) -> None:
+    """Points (n, 2), coloured and labelled by class number where there are classes; `numbered`, they are the numbers,
+    which print without colours too."""
     size = np.clip(6000 / len(points), 5, 20)
     if classes is None:
         axes.scatter(*points.T, s=size, alpha=0.5, linewidths=0, color="0.25")
@@ -158,22 +176,28 @@ def scatter(axes, points: np.ndarray, classes: np.ndarray | None, class_names: S
         colour = palette(int(number) if present.max() < 10 else number / present.max())
         axes.scatter(
             *points[classes == number].T,
-            s=size,
-            alpha=0.6,
+            s=40 if numbered else size,
+            alpha=0.8 if numbered else 0.6,
             linewidths=0,
             color=colour,
-            marker=MARKERS[number % len(MARKERS)],
+            marker=f"${number}$" if numbered else MARKERS[number % len(MARKERS)],
             label=plain(class_names[number]),
         )
 
 
-def add_legend(axes, of=None) -> None:
+def add_legend(axes, of=None, *, markerscale: float = 2) -> None:
     """At the right of the axes, what stands for what in them (or in `of`), unless it is nothing or too much."""
     handles, labels = (of or axes).get_legend_handles_labels()
     if not 0 < len(labels) <= MOST_IN_LEGEND:
         return
     legend = axes.legend(
-        handles, labels, title="class", markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False
+        handles,
+        labels,
+        title="class",
+        markerscale=markerscale,
+        loc="center left",
+        bbox_to_anchor=(1, 0.5),
+        frameon=False,
     )
     for handle in legend.legend_handles:
         handle.set_alpha(1)
@@ -225,9 +249,10 @@ def save_comparison(
     curves: Mapping[str, Mapping[str, Sequence[float]]],
     columns: Sequence[str],
     table: Sequence[Sequence[str]],
+    note: str,
 ) -> None:
     """Runs side by side: in the rate-distortion plane and over epochs, from their `epoch`, `elbo`, `rate` and
-    `distortion`, in nats per example; and a table."""
+    `distortion`, in nats per example; a table, and a note below it."""
     figure = Figure(figsize=(13, 5.5 + 0.3 * len(table)), dpi=DPI, layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=[5, 0.6 + 0.3 * len(table)])
     plane, over_epochs = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
@@ -237,9 +262,10 @@ def save_comparison(
         plane.plot(run["rate"][-1], run["distortion"][-1], MARKERS[number % len(MARKERS)], color=style["color"])
         plane.axline((run["rate"][-1], run["distortion"][-1]), slope=-1, color="0.8", linewidth=0.8, zorder=0)
         over_epochs.plot(run["epoch"], run["elbo"], marker=MARKERS[number % len(MARKERS)], markersize=4, **style)
-    # First epochs lie far off: the frame is that of the second halves.
+    # First epochs lie far off: the frame is that of the second halves of long runs.
     for limit, name in ((plane.set_xlim, "rate"), (plane.set_ylim, "distortion"), (over_epochs.set_ylim, "elbo")):
-        late = np.concatenate([run[name][len(run[name]) // 2 :] for run in curves.values()])
+        halves = [run[name][len(run[name]) // 2 if len(run[name]) >= LONG_RUN else 0 :] for run in curves.values()]
+        late = np.concatenate(halves)
         margin = 0.15 * np.ptp(late) or 1.0
         limit(late.min() - margin, late.max() + margin)
     for axes in (plane, over_epochs):
@@ -249,7 +275,7 @@ def save_comparison(
     plane.set_title("Rate and distortion after every epoch (grey: equal ELBO)", fontsize=11)
     over_epochs.set_xlabel("epoch")
     over_epochs.set_ylabel("ELBO, nats per example")
-    over_epochs.set_title("ELBO of held-out data", fontsize=11)
+    over_epochs.set_title("ELBO after every epoch", fontsize=11)
     over_epochs.xaxis.get_major_locator().set_params(integer=True)
     over_epochs.legend(frameon=False)
     below = figure.add_subplot(grid[1, :])
@@ -258,6 +284,7 @@ def save_comparison(
     cells.auto_set_font_size(False)
     cells.set_fontsize(8)
     cells.auto_set_column_width(list(range(len(columns))))
+    figure.supxlabel(plain(note), fontsize=10, wrap=True)
     save(figure, path)
 
 
@@ -270,5 +297,10 @@ def plain(text: str) -> str:
 def save(figure: Figure, path: str | os.PathLike) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # class names in any script: a box stands for the letter
+        if caption.get():
+            figure.draw_without_rendering()  # lays it out
+            box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+            where = box.x0 / width, (box.y1 + 0.08) / height
+            figure.text(*where, plain(caption.get()), fontsize=9, color="0.35", va="bottom")
         with replacing(path) as partial:
             figure.savefig(partial, bbox_inches="tight", pad_inches=0.08)

@@ -6,9 +6,11 @@ import importlib.util
 import numpy as np
 import pytest
 from conftest import run_process
+from matplotlib.figure import Figure
 from test_script import CHECKPOINT, metrics, trained_run  # noqa: F401
 
 import probes
+import visualize
 
 CVAE_CHECKPOINT = "model_ckpts/cvae/mnist/cvae.weights.h5"
 
@@ -74,6 +76,31 @@ def test_a_collapsed_model_is_told_what_to_try(script, capsys):
 def test_the_trained_model_is_not_called_collapsed(evaluate, capsys):
     assert evaluate("--num_importance_samples", 0) == 0
     assert "collapse" not in capsys.readouterr().out
+
+
+# Pictures
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Those that were saved, by the names of their files."""
+    saved, savefig = {}, Figure.savefig
+
+    def keep(figure, path, **kwargs):
+        saved[path.name.split(".", 3)[-1]] = figure  # after .partial.<pid>.
+        savefig(figure, path, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return saved
+
+
+def test_pictures_name_the_run_the_dataset_and_the_part_of_it(evaluate, figures):
+    assert evaluate("--num_importance_samples", 0, "--run_name", "mine", checkpoint=CVAE_CHECKPOINT) == 0
+    assert len(figures) == 5
+    for figure in figures.values():
+        assert figure.texts[0].get_text() == "run cvae/mine, dataset mnist"
+        assert "test example" in figure.axes[0].get_title()
+    assert "decoded as every class" in figures["style_transfer.png"].axes[0].get_title()
 
 
 # Out of distribution
@@ -160,6 +187,26 @@ def test_comparable_runs_get_no_note_and_a_name_of_their_own(script, binarized, 
     out = capsys.readouterr().out
     assert "NOTE" not in out
     assert "picture and table: outputs/mine" in out
+
+
+def test_each_figure_of_a_comparison_has_its_number_of_examples(script, tmp_path):
+    assert script("--num_epochs", 1, "--num_importance_samples", 2, "--max_examples", 10) == 0
+    assert script("--compare", "vae/mnist", only=True) == 0
+    with open(tmp_path / "outputs/comparison/comparison.csv") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["n"], row["K"], row["n of log p(x)"]) == ("60", "2", "10")
+
+
+def test_a_comparison_shows_short_runs_whole_and_what_is_not_comparable(figures, tmp_path):
+    short = {"epoch": [1, 2], "elbo": [-60.0, -50.0], "rate": [5.0, 9.0], "distortion": [55.0, 41.0]}
+    long = {name: [values[0], *20 * [values[1]]] for name, values in short.items()}
+    for run, is_whole in ((short, True), (long, False)):
+        visualize.save_comparison(tmp_path / "c.png", {"vae/a": run}, ["run"], [["vae/a"]], "Not comparable: split")
+        figure = figures["c.png"]
+        bottom, top = figure.axes[1].get_ylim()
+        assert top > -50
+        assert (bottom < -60) == is_whole
+        assert figure.get_supxlabel() == "Not comparable: split"
 
 
 def test_a_run_that_is_not_there_is_named(script, capsys):

@@ -46,10 +46,12 @@ def test_metrics_and_history_hold_the_figures(script):
     assert script() == 0
     figures = metrics()
     expected = {"model": "vae", "dataset": "mnist", "run_name": "mnist", "epochs": 2, "seed": 0, "latent_size": 3}
-    expected |= {"likelihood": "bernoulli", "binarize": "none", "fallback_from": None}
+    expected |= {"likelihood": "bernoulli", "binarize": "none", "fallback_from": None, "data_shape": [12, 12, 1]}
+    expected |= {"network": "mlp", "hidden_dims": [16], "activation": "gelu", "batch_size": 32, "learning_rate": 1e-3}
     assert expected.items() <= figures.items()
     stored = tensors(CHECKPOINT)
     assert figures["parameters"] == sum(stored[name].size for name in stored if not name.startswith("optimizer"))
+    assert "adam" in figures["optimizer"]
     assert figures["train_seconds"] > 0
     assert figures["images_per_second"] > 0
     assert {"python", "tensorflow", "keras"} <= figures["versions"].keys()
