@@ -32,7 +32,7 @@ def run(given: dict) -> int:
         if "compare" in given:
             import comparison as work
         else:
-            import_tensorflow()
+            import_tensorflow(is_quiet=given.get("strategy") == "multi_worker")
             import runs as work
         foreseeable = work.FORESEEABLE
         work.run(given)
@@ -48,9 +48,12 @@ def failed(message: str) -> int:
     return 1
 
 
-def import_tensorflow() -> None:
-    """Import TensorFlow without its start-up chatter, which it writes past Python straight to file descriptor 2."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+def import_tensorflow(is_quiet: bool) -> None:
+    """Import TensorFlow without its start-up chatter, which it writes past Python straight to file descriptor 2.
+
+    It tells of errors there, unless `is_quiet`: of a lost worker it does so at length.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if is_quiet else "2")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     sys.stderr.flush()
     stderr = os.dup(2)

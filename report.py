@@ -36,7 +36,7 @@ def describe_run(
         "fallback_from": header["fallback_from"],
         "run_name": run_name,
         "epochs": header["epoch"],
-        "steps": int(model.optimizer.iterations),
+        "steps": int(model.optimizer.iterations.numpy()),
         "seed": config["seed"],
         **{name: config[name] for name in REPORTED},
         "parameters": model.count_params(),
