@@ -63,6 +63,7 @@ def resolve_config(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     """
     config = {**flags.DEFAULTS, "train": not (given.get("evaluate") or given.get("sample")), "evaluate": False}
     config |= {"sample": False, "load_weights": False, "checkpoint": None, "offline": False, "tensorboard": False}
+    config["mixed_precision"] = False
     config |= given
     config["dataset_given"] = "dataset" in given
     if config["num_importance_samples"] is None:

@@ -52,7 +52,6 @@ DEFAULTS = {
     "device": "auto",
     "strategy": "none",
     "num_replicas": None,
-    "mixed_precision": False,
     "seed": 0,
 }
 
