@@ -16,7 +16,7 @@ from vae import VAE
 
 LOG_LIKELIHOODS = {"log_p_x_given_y": "log p(x|y)", "log_p_x": "log p(x)"}
 REPORTED = ("latent_size", "likelihood", "binarize", "network", "prior", "window", "beta", "warmup_epochs",
-            "free_bits")  # fmt: skip
+            "free_bits", "mixed_precision")  # fmt: skip
 MOST_PROBED = 10_000  # training examples that a probe learns from
 SAMPLES_PER_CLASS = 100
 COLLAPSED = (
