@@ -6,11 +6,10 @@ and draws the noise of these rows, so that the losses are those of one device, u
 
 import contextlib
 import functools
-import gc
 import json
 import os
 import signal
-import traceback
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -183,8 +182,7 @@ def telling_of_others(message: str) -> Iterator[None]:
     try:
         yield
     except LOST as error:
-        traceback.clear_frames(error.__traceback__)  # thread pools are in there, which would complain at the very end
-        gc.collect()
+        sys.unraisablehook = lambda _: None  # TensorFlow leaves thread pools open, which complain at the program's end
         raise WorkersError(f"{message} ({type(error).__name__})") from error
 
 
