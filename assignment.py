@@ -34,7 +34,7 @@ def run(given: dict) -> int:
             import comparison as work
         else:
             keep_freed_memory()
-            import_tensorflow()
+            import_tensorflow(is_quiet=given.get("strategy") == "multi_worker")
             import runs as work
         foreseeable = work.FORESEEABLE
         work.run(given)
@@ -62,9 +62,12 @@ def keep_freed_memory() -> None:
     libc.mallopt(m_arena_max, 1)  # the arenas of threads are too small for such blocks
 
 
-def import_tensorflow() -> None:
-    """Import TensorFlow without its start-up chatter, which it writes past Python straight to file descriptor 2."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+def import_tensorflow(is_quiet: bool) -> None:
+    """Import TensorFlow without its start-up chatter, which it writes past Python straight to file descriptor 2.
+
+    It tells of errors there, unless `is_quiet`: of a lost worker it does so at length.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if is_quiet else "2")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     sys.stderr.flush()
     stderr = os.dup(2)

@@ -44,7 +44,7 @@ def save_model_weights(model, path: str | os.PathLike, header: Mapping[str, Any]
     """
     header = {**header, "format": FORMAT, "model": model.arguments}
     if model.optimizer is not None:
-        header["iterations"] = int(model.optimizer.iterations)
+        header["iterations"] = int(model.optimizer.iterations.numpy())
     size = 2**20 + sum(variable.numpy().nbytes for variable in all_variables(model))
     with replacing(path, size) as partial:  # HDF5 leaks and chatters on a full disk
         model.save_weights(partial)

@@ -26,11 +26,13 @@ FIXED = ("model", "dataset", "image_size", "latent_size", "hidden_dims", "networ
          "prior", "window", "binarize", "validation_size")  # fmt: skip
 # What a run passes on to its continuation unless it is given anew.
 KEPT = (*FIXED, "data_dir", "num_epochs", "batch_size", "learning_rate", "beta", "warmup_epochs", "free_bits",
-        "run_name", "num_samples", "sample_and_save_frequency", "save_every_steps", "seed")  # fmt: skip
+        "run_name", "num_samples", "sample_and_save_frequency", "save_every_steps", "mixed_precision",
+        "seed")  # fmt: skip
 # What has no effect where nothing is trained, or where nothing is drawn either.
 OF_TRAINING = ("num_epochs", "batch_size", "learning_rate", "beta", "warmup_epochs", "free_bits",
                "sample_and_save_frequency", "save_every_steps")  # fmt: skip
 OF_DRAWING = ("num_samples", "labels")
+OF_MACHINE = ("dataset", "data_dir", "run_name")  # what may differ among the machines of a run
 NAMING = ("model", "dataset", "run_name", "checkpoint_dir")  # what says where a run's own checkpoint is
 # What the header of a run's checkpoint tells, by type.
 NUMBER, NONE = (int, float), type(None)
@@ -61,6 +63,7 @@ def resolve_config(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     """
     config = {**flags.DEFAULTS, "train": not (given.get("evaluate") or given.get("sample")), "evaluate": False}
     config |= {"sample": False, "load_weights": False, "checkpoint": None, "offline": False, "tensorboard": False}
+    config["mixed_precision"] = False
     config |= given
     config["dataset_given"] = "dataset" in given
     if config["num_importance_samples"] is None:

@@ -2,7 +2,10 @@
 
 import argparse
 import difflib
+import json
 import math
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
@@ -12,6 +15,10 @@ WIDEST_WINDOW = 63
 LARGEST = 2**31 - 1  # of 32-bit whole numbers
 SMALLEST = 1e-30  # above 0: what float32 still holds, with room for products
 NO_WINDOW = "--likelihood {} has no window: take bernoulli or logistic, or --window 0"
+CLUSTER = (
+    '{"cluster": {"worker": ["host1:12345", "host2:12345"]}, "task": {"type": "worker", "index": 0}}, the index being '
+    "the worker's own"
+)
 DEFAULTS = {
     "model": "vae",
     "dataset": "mnist",
@@ -43,6 +50,8 @@ DEFAULTS = {
     "checkpoint_dir": "model_ckpts",
     "output_dir": "outputs",
     "device": "auto",
+    "strategy": "none",
+    "num_replicas": None,
     "seed": 0,
 }
 
@@ -275,6 +284,12 @@ def build_parser() -> Parser:
 
     add = parser.add_argument_group("machine").add_argument
     add("--device", type=device, help="auto, cpu, gpu or gpu:N; default auto: a GPU if there is one")
+    add("--strategy", **one_of("none", "mirrored", "multi_worker"),
+        help="train on several devices of this machine, or on several machines (TF_CONFIG); default none")  # fmt: skip
+    add("--num_replicas", type=number(int, 1, maximum=1024), metavar="N",
+        help="of --strategy mirrored: the first N GPUs, or N shares of the CPU; default all GPUs")  # fmt: skip
+    add("--mixed_precision", type=boolean, nargs="?", const=True, metavar="BOOL",
+        help="networks compute in bfloat16, for GPUs that are fast at it; CPUs are slower; default false")  # fmt: skip
     add("--cuda", type=boolean, metavar="BOOL", help="--cuda false is short for --device cpu, --cuda true for gpu")
     return parser
 
@@ -290,6 +305,7 @@ def parse_flags(argv: list[str] | None = None) -> dict[str, Any]:
         if given.setdefault("device", wanted).partition(":")[0] not in ("auto", wanted):
             parser.error(f"--cuda contradicts --device {given['device']}")
         given["device"] = given["device"] if given["device"].startswith("gpu") else wanted
+    refuse_strategy(parser, given)
     for flag in ("prior", "window"):
         if flag in given and given.get("model", "vae") != "vlae" and "checkpoint" not in given:
             parser.error(f"--{flag} needs --model vlae")
@@ -304,8 +320,10 @@ def parse_flags(argv: list[str] | None = None) -> dict[str, Any]:
         parser.error("--labels needs a conditional model: --model cvae or vlae")
     if "compare" in given and not given.keys() <= {"compare", "checkpoint_dir", "output_dir", "run_name"}:
         parser.error("--compare takes runs as they are: only --checkpoint_dir, --output_dir and --run_name go with it")
-    if given.keys() & {"evaluate", "sample"} and "train" not in given and "tensorboard" in given:
-        parser.error("--tensorboard goes with training")
+    if given.keys() & {"evaluate", "sample"} and "train" not in given:
+        for flag in ("tensorboard", "strategy"):
+            if flag in given:
+                parser.error(f"--{flag} goes with training")
     if "sample" in given and not given.keys() & {"train", "evaluate"}:
         for flag in ("num_importance_samples", "max_examples", "ood_dataset"):
             if flag in given:
@@ -313,3 +331,34 @@ def parse_flags(argv: list[str] | None = None) -> dict[str, Any]:
     if "labels" in given and given.get("prior") == "standard":
         parser.error("--labels contradicts --prior standard, which knows no classes")
     return given
+
+
+def refuse_strategy(parser: Parser, given: dict[str, Any]) -> None:
+    """End with a wrong flag unless --strategy, what goes with it and TF_CONFIG make sense together."""
+    strategy, num_replicas = given.get("strategy", "none"), given.get("num_replicas")
+    if num_replicas and strategy != "mirrored":
+        parser.error("--num_replicas goes with --strategy mirrored")
+    if num_replicas and given.get("batch_size", num_replicas) % num_replicas:
+        parser.error(f"--batch_size {given['batch_size']} cannot be shared by {num_replicas} replicas")
+    if strategy != "none" and ":" in given.get("device", ""):
+        parser.error(f"--device {given['device']} contradicts --strategy {strategy}")
+    if strategy == "multi_worker" and (reason := wrong_cluster(os.environ.get("TF_CONFIG"))):
+        parser.error(f"--strategy multi_worker: TF_CONFIG {reason}; it should be like {CLUSTER}")
+
+
+def wrong_cluster(text: str | None) -> str | None:
+    """What is wrong with TF_CONFIG, which tells a worker the addresses of all and its own place; None if nothing is."""
+    if text is None:
+        return "is not set"
+    try:
+        config = json.loads(text)
+        workers, task = config["cluster"]["worker"], config["task"]
+        if config["cluster"].keys() != {"worker"} or task["type"] != "worker":
+            return "may have workers only; worker 0 is the chief"
+        if len(workers) < 2 or not all(re.fullmatch(r"[^:/]+:\d+", worker) for worker in workers):
+            return "must name two workers or more, each as host:port"
+        if task["index"] not in range(len(workers)):
+            return f"has no worker {task['index']}"
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return "is not JSON with cluster and task"
+    return None

@@ -1,12 +1,13 @@
 """Encoders and decoders as Keras layers. No objective in here.
 
 An encoder maps data x and a condition (one-hot labels, or None) to the mean and log-variance of q(z|x), a decoder maps
-a code z and the condition to the parameters of p(x|z).
+a code z and the condition to the parameters of p(x|z). Their last layers are float32 whatever the others compute in.
 """
 
+import contextlib
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -14,6 +15,17 @@ from keras import layers
 
 LOGVAR_BOUND = 15.0
 CONV_HEAD_WIDTH = 256
+
+
+@contextlib.contextmanager
+def computing_in(policy: str) -> Iterator[None]:
+    """Within this context layers are made with this dtype policy of Keras; those that say float32 keep to it."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def bounded_logvar(raw: tf.Tensor) -> tf.Tensor:
@@ -37,7 +49,7 @@ class Encoder(keras.layers.Layer):
         super().__init__(**kwargs)
         self.body = body
         self.hidden = layers.Dense(head_width, activation=activation)
-        self.head = layers.Dense(2 * latent_size)
+        self.head = layers.Dense(2 * latent_size, dtype="float32")
 
     def call(self, x, condition=None):
         """x: (batch, ...) -> mean, logvar: (batch, latent) each."""
@@ -72,7 +84,8 @@ def mlp_encoder(hidden_dims: Sequence[int], latent_size: int, activation: str) -
 def mlp_decoder_body(hidden_dims: Sequence[int], output_shape: Sequence[int], activation: str) -> keras.layers.Layer:
     """(batch, n) -> (batch, *output_shape); the widths are those of the encoder, reversed."""
     dense = [layers.Dense(width, activation=activation) for width in reversed(hidden_dims)]
-    return Stack([*dense, layers.Dense(math.prod(output_shape), use_bias=False), layers.Reshape(output_shape)])
+    last = layers.Dense(math.prod(output_shape), use_bias=False, dtype="float32")
+    return Stack([*dense, last, layers.Reshape(output_shape, dtype="float32")])
 
 
 def conv_encoder(
@@ -107,8 +120,8 @@ def conv_decoder_body(
         steps += [block(inner, activation)] if block else []
         steps.append(DoublingConv2D(outer, activation))
     steps += [block(hidden_dims[0], activation)] if block else []
-    last = DoublingConv2D(channels, use_bias=False)
-    return Stack([*steps, last, CropTo(height, width)])
+    last = DoublingConv2D(channels, use_bias=False, dtype="float32")
+    return Stack([*steps, last, CropTo(height, width, dtype="float32")])
 
 
 class ResidualBlock(keras.layers.Layer):
@@ -160,7 +173,9 @@ class DoublingConv2D(keras.layers.Layer):
 
     def __init__(self, filters: int, activation: str | None = None, *, use_bias: bool = True, **kwargs):
         super().__init__(**kwargs)
-        self.conv = layers.Conv2D(4 * filters, 3, padding="same", activation=activation, use_bias=use_bias)
+        self.conv = layers.Conv2D(
+            4 * filters, 3, padding="same", activation=activation, use_bias=use_bias, dtype=self.dtype_policy
+        )
 
     def call(self, x):
         return tf.nn.depth_to_space(self.conv(x), 2)

@@ -5,6 +5,8 @@ import math
 import keras
 import tensorflow as tf
 
+from devices import mean_over_replicas
+
 
 class AveragedAdam(keras.optimizers.Adam):
     """Adam that also keeps a running average of the weights (Polyak and Juditsky 1992).
@@ -25,11 +27,21 @@ class AveragedAdam(keras.optimizers.Adam):
                 average.assign(variable)
 
     def apply(self, grads, trainable_variables=None):
+        super().apply(mean_over_replicas(grads), trainable_variables)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return grads_and_vars  # Keras would reduce them here, when they have been clipped
+
+    def update_step(self, gradient, variable, learning_rate):
+        self.move(gradient, variable, learning_rate)
         step = tf.cast(self.iterations, tf.float32)
-        super().apply(grads, trainable_variables)
         momentum = tf.minimum(self.averaging, step / (step + 9.0))
-        for weight, average in zip(self._trainable_variables, self.averages, strict=True):
-            average.assign(momentum * average + (1.0 - momentum) * weight)
+        average = self.averages[self._get_variable_index(variable)]
+        average.assign(momentum * average + (1.0 - momentum) * variable)
+
+    def move(self, gradient, variable, learning_rate) -> None:
+        """Update one weight; here as Adam does."""
+        super().update_step(gradient, variable, learning_rate)
 
     def exchange_weights(self) -> None:
         """Exchange the model's weights and their averages, exactly (Keras's SwapEMAWeights rounds)."""
@@ -58,10 +70,10 @@ class AveragedMuon(AveragedAdam):
         # Gradients of a VLAE have norms of 15 to 60 on MNIST, and rare large ones.
         super().__init__(learning_rate, averaging=averaging, global_clipnorm=global_clipnorm, **kwargs)
 
-    def update_step(self, gradient, variable, learning_rate):
+    def move(self, gradient, variable, learning_rate):
         learning_rate = learning_rate / (1.0 + tf.cast(self.iterations, tf.float32) / self.DECAY_STEPS)
         if len(variable.shape) not in (2, 4):
-            super().update_step(gradient, variable, learning_rate)
+            super().move(gradient, variable, learning_rate)
             return
         momentum = self._momentums[self._get_variable_index(variable)]
         momentum.assign(self.MOMENTUM * momentum + gradient)

@@ -1,5 +1,6 @@
 """What the flags ask for, done: a run is configured, trained, evaluated and drawn."""
 
+import hashlib
 import pathlib
 import shutil
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+import devices
 import flags
 import latent_pictures
 import pictures
@@ -15,8 +17,8 @@ import results
 import training
 import visualize
 from batches import evaluation_batches, training_batches
-from checkpoints import CheckpointError, load_weights, read_header, save_model_weights
-from config import FALLBACK, KEPT, checkpoint_path, resolve_config, run_folders, suit_data
+from checkpoints import CheckpointError, all_variables, load_weights, read_header, save_model_weights
+from config import FALLBACK, KEPT, OF_MACHINE, checkpoint_path, resolve_config, run_folders, suit_data
 from data import is_path, load_dataset, load_others
 from downloads import OutOfReachError
 from events import EventLog, require_tensorboard
@@ -28,8 +30,8 @@ from readers import DataError
 from report import Report, describe_run
 from vae import VAE, build_model
 
-FORESEEABLE = (flags.FlagError, DataError, CheckpointError, training.TrainingError, RunHeldError, OSError,
-               MemoryError, tf.errors.ResourceExhaustedError)  # fmt: skip
+FORESEEABLE = (flags.FlagError, DataError, CheckpointError, training.TrainingError, devices.WorkersError, RunHeldError,
+               OSError, MemoryError, tf.errors.ResourceExhaustedError)  # fmt: skip
 EPOCH_PICTURES = ("samples", "reconstructions")
 MOST_CLASSES_DRAWN = 50  # rows of samples.png where --labels names none
 
@@ -39,7 +41,9 @@ def run(given: dict[str, Any]) -> None:
     config, header = resolve_config(given)
     if config["tensorboard"]:
         require_tensorboard()
-    with tf.device(choose_device(config["device"])):
+    strategy = devices.make_strategy(config["strategy"], config["device"], config["num_replicas"])
+    is_chief = devices.is_chief(strategy)
+    with tf.device(devices.choose_device(config["device"])), devices.among_workers(strategy):
         is_reporting = config["train"] or config["evaluate"]
         needs_data = is_reporting or len(header["model"]["data_shape"]) == 1  # points are drawn beside the data
         dataset = open_dataset(config, header) if needs_data else None
@@ -49,16 +53,26 @@ def run(given: dict[str, Any]) -> None:
             raise flags.FlagError(
                 f"--batch_size {config['batch_size']} is more than the {len(dataset.train)} training examples"
             )
-        model = make_model(config, dataset, header)
+        if config["train"] and config["batch_size"] % strategy.num_replicas_in_sync:
+            raise flags.FlagError(
+                f"--batch_size {config['batch_size']} cannot be shared by {strategy.num_replicas_in_sync} replicas"
+            )
+        with strategy.scope():
+            model = make_model(config, dataset, header)
         others = open_others(config, model, dataset) if is_reporting else None  # before anything that takes long
         output_dir, of_data = run_folders(config)[1], vars(dataset) if dataset else header["dataset"]
         caption = f"run {config['model']}/{output_dir.name}, dataset {of_data['name']}"
-        with holding(run_folders(config) if config["train"] else ()), visualize.captioned(caption):
+        held = run_folders(config) if config["train"] and is_chief else ()
+        with holding(held), visualize.captioned(caption):
             if header is not None:
                 header |= load_weights(model, config["checkpoint"])  # a training may have replaced the file meanwhile
                 model.optimizer.learning_rate.assign(config["learning_rate"])
+            if config["strategy"] == "multi_worker":
+                refuse_other_workers(config, model, dataset, header)
             if config["train"]:
                 header = train(config, model, dataset, header)
+            if not is_chief:
+                return
             make_folder(output_dir)
             try:
                 if is_reporting:
@@ -69,17 +83,6 @@ def run(given: dict[str, Any]) -> None:
                 told = "stopped among figures and pictures; the same command with --load_weights makes them again"
                 raise Stopped(stopped.number, told) if config["train"] else stopped from None
         print(f"figures and pictures: {output_dir}")
-
-
-def choose_device(wanted: str) -> str:
-    """--device -> a name for tf.device. TensorFlow itself would silently compute on the CPU."""
-    gpus = len(tf.config.list_physical_devices("GPU"))
-    if wanted == "cpu" or (wanted == "auto" and not gpus):
-        return "/CPU:0"
-    number = int(wanted.partition(":")[2] or 0)
-    if number >= gpus:
-        raise flags.FlagError(f"--device {wanted}: TensorFlow sees {gpus or 'no'} GPU here; use --device cpu")
-    return f"/GPU:{number}"
 
 
 def open_dataset(config: dict[str, Any], header: dict[str, Any] | None) -> Dataset:
@@ -159,7 +162,7 @@ def make_model(config: dict[str, Any], dataset: Dataset, header: dict[str, Any] 
         objective = {"beta": config["beta"], "warmup_steps": warmup_steps, "free_bits": config["free_bits"]}
     keras.utils.set_random_seed(config["seed"])  # initial weights
     try:
-        model = build_model(**arguments, **objective)
+        model = build_model(**arguments, mixed_precision=config["mixed_precision"], **objective)
     except ValueError as error:
         raise flags.FlagError(str(error)) from None
     if config["labels"] and not model.is_conditional:
@@ -170,13 +173,25 @@ def make_model(config: dict[str, Any], dataset: Dataset, header: dict[str, Any] 
     return model
 
 
+def refuse_other_workers(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str, Any] | None) -> None:
+    """Raise a WorkersError, on each of them, unless all workers start from the same and with the same settings."""
+    weights = hashlib.sha256(b"".join(variable.numpy().tobytes() for variable in all_variables(model)))
+    told = {
+        "flags": {name: config[name] for name in KEPT if name not in OF_MACHINE},
+        "data": dataset.fingerprint(),
+        "checkpoints": [weights.hexdigest(), *([header["epoch"], header.get("step")] if header else [])],
+    }
+    devices.refuse_differences(told, model.distribute_strategy)
+
+
 def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str, Any] | None) -> dict[str, Any]:
     """Train to --num_epochs, leaving checkpoints, history and epoch pictures; returns the last checkpoint's header."""
     checkpoint_dir, output_dir = run_folders(config)
     state = training.new_state() | (header or {})
+    is_chief = devices.is_chief(model.distribute_strategy)
     source = pathlib.Path(config["checkpoint"]).resolve().parent if header else None
     was_cut_off = source == checkpoint_dir.resolve() and lacks_epoch_files(config, state)
-    for folder in (checkpoint_dir, output_dir):
+    for folder in (checkpoint_dir, output_dir) if is_chief else ():
         remove_partial(folder)
     if header is not None and header["epoch"] >= config["num_epochs"]:
         print(f"nothing left to train: {config['checkpoint']} has {header['epoch']} of {config['num_epochs']} epochs")
@@ -184,10 +199,11 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
             return header
     if source == previous(checkpoint_dir).resolve():
         raise flags.FlagError(f"{source} would be replaced by the run {checkpoint_dir}: name another with --run_name")
-    if source != checkpoint_dir.resolve():
-        set_aside(config)
-    for folder in (checkpoint_dir, output_dir):
-        make_folder(folder)
+    if is_chief:
+        if source != checkpoint_dir.resolve():
+            set_aside(config)
+        for folder in (checkpoint_dir, output_dir):
+            make_folder(folder)
     widths = " ".join(map(str, model.arguments["hidden_dims"]))
     lossy = f", prior {config['prior']}, window {config['window']}" if config["model"] == "vlae" else ""
     print(
@@ -204,7 +220,13 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
     }
     events = EventLog(output_dir / "tensorboard") if config["tensorboard"] else None
 
+    def save() -> None:
+        if is_chief:
+            save_model_weights(model, checkpoint_path(config), state)
+
     def after_epoch(epoch: int) -> None:
+        if not is_chief:
+            return
         results.write_history(output_dir, state["history"])
         if events:
             events.write_figures(state["history"][-1])
@@ -226,7 +248,7 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
             split=dataset.split,
             num_epochs=config["num_epochs"],
             state=state,
-            save=lambda: save_model_weights(model, checkpoint_path(config), state),
+            save=save,
             after_epoch=after_epoch,
             save_every_steps=config["save_every_steps"],
         )

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 import tqdm
 
+from devices import gathered, shared
 from interrupts import deferred, stop
 from networks import NETWORKS
 from optimizers import AveragedAdam, AveragedMuon
@@ -38,10 +39,12 @@ def exchanged_weights(model: VAE):
 def compile_model(model: VAE, learning_rate: float = 1e-3, save_every_steps: int = 0) -> None:
     """Make the model ready for `train` and `evaluate`, with a built optimizer, as loading a checkpoint needs it."""
     network = NETWORKS[model.arguments["network"]]
+    # Neither XLA nor Keras's loop over steps works with replicas.
+    is_single = model.distribute_strategy.num_replicas_in_sync == 1
     model.compile(
         OPTIMIZERS[model.arguments["model"]](learning_rate),
-        jit_compile=network["jit_compile"],
-        steps_per_execution=math.gcd(network["steps_per_execution"], save_every_steps),
+        jit_compile=network["jit_compile"] and is_single,
+        steps_per_execution=math.gcd(network["steps_per_execution"], save_every_steps) if is_single else 1,
     )
     model.make_train_function()
     model.jit_compile = False  # a pass over held-out data is too short to pay for its compilation
@@ -79,23 +82,36 @@ def train(
     Raises:
         TrainingError: if the loss or a weight is no longer finite; that is never saved.
         Stopped: after Ctrl-C or SIGTERM, when the step under way has ended and has been saved.
+        WorkersError: if one of several machines is lost.
     """
-    with deferred() as signals, ProgressBar(state["epoch"], num_epochs) as progress:
+    strategy = model.distribute_strategy
+    with deferred() as received, ProgressBar(state["epoch"], num_epochs) as progress:
+
+        def asked_to_stop() -> int:
+            """The signal that a machine has received, if one has; 0 if none."""
+            return int(gathered([received[0] if received else 0], strategy).max())
+
         for epoch in range(state["epoch"], num_epochs):
             batches = epoch_batches(epoch, state["step"])
             num_steps, seconds_before = state["step"] + len(batches), state["train_seconds"]
-            watch = Watch(state, save, held_out_batches.take(1), signals, num_steps, batch_size, save_every_steps)
+            watch = Watch(state, save, held_out_batches, asked_to_stop, num_steps, batch_size, save_every_steps)
             if len(batches):
                 follow = progress.follow(epoch, num_steps, state["step"])
                 with exchanged_weights(model):
-                    model.fit(batches, verbose=0, shuffle=False, callbacks=[watch, follow])
+                    model.fit(
+                        shared(batches, strategy),
+                        steps_per_epoch=len(batches),
+                        verbose=0,
+                        shuffle=False,
+                        callbacks=[watch, follow],
+                    )
             else:  # the run was stopped in the evaluation
                 restore_means(model, state["running"])
             row = {"epoch": epoch + 1} | {
                 f"train_{tracker.name}": float(tracker.result()) for tracker in model.trackers
             }
             state["running"] = running_means(model)  # the evaluation starts them anew
-            held_out = model.evaluate(held_out_batches, verbose=0, return_dict=True, callbacks=[watch])
+            held_out = evaluate(model, held_out_batches, callbacks=[watch])
             row |= {f"{split}_{name}": float(held_out[name]) for name in FIGURES}
             if not all(map(math.isfinite, row.values())):
                 raise diverged(model, state, f"after epoch {epoch + 1}")
@@ -104,19 +120,26 @@ def train(
             save()
             progress.report(describe(row, num_epochs, split, state["train_seconds"] - seconds_before))
             after_epoch(epoch + 1)
-            if signals:
-                stop(signals[0])
+            if number := asked_to_stop():
+                stop(number)
+
+
+def evaluate(model: VAE, batches: tf.data.Dataset, **kwargs) -> dict[str, float]:
+    """The model's means over held-out batches, by name."""
+    handed_out = shared(batches, model.distribute_strategy)
+    return model.evaluate(handed_out, steps=len(batches), verbose=0, return_dict=True, **kwargs)
 
 
 class Watch(keras.callbacks.Callback):
     """Through one epoch: keeps `state` up to date, saves in time, stops for a signal or a loss that is not finite.
 
-    The step before a loss that is not finite may look well, so what is saved must have a finite one on `probe`.
+    The step before a loss that is not finite may look well, so what is saved must have a finite one on a held-out
+    batch.
     """
 
-    def __init__(self, state, save, probe, signals, num_steps, batch_size, save_every_steps):
+    def __init__(self, state, save, held_out_batches, asked_to_stop, num_steps, batch_size, save_every_steps):
         super().__init__()
-        self.state, self.save, self.probe, self.signals = state, save, probe, signals
+        self.state, self.save, self.probe, self.asked_to_stop = state, save, held_out_batches.take(1), asked_to_stop
         self.num_steps, self.batch_size, self.save_every_steps = num_steps, batch_size, save_every_steps
         self.first, self.started = state["step"], time.perf_counter()
 
@@ -131,28 +154,29 @@ class Watch(keras.callbacks.Callback):
         state["train_images"] += (state["step"] - before) * self.batch_size
         state["train_seconds"] += now - self.started
         is_due = self.save_every_steps and state["step"] // self.save_every_steps > before // self.save_every_steps
-        if is_due or self.signals:
+        number = self.asked_to_stop()
+        if is_due or number:
             state["running"] = running_means(self.model)
             with exchanged_weights(self.model):  # a second time: the averages are back
-                held_out = self.model.evaluate(self.probe, verbose=0, return_dict=True)
+                held_out = evaluate(self.model, self.probe)
                 if not math.isfinite(held_out["loss"]):
                     raise diverged(self.model, state, f"after step {state['step']} of epoch {state['epoch'] + 1}")
                 self.save()
             restore_means(self.model, state["running"])
-        if self.signals:
-            stop(self.signals[0])
+        if number:
+            stop(number)
         self.started = time.perf_counter()
 
     def on_test_batch_end(self, batch, logs=None):
-        if self.signals:
+        if number := self.asked_to_stop():
             if not math.isfinite(logs["loss"]):
                 raise diverged(self.model, self.state, f"after epoch {self.state['epoch'] + 1}")
             self.save()
-            stop(self.signals[0])
+            stop(number)
 
 
 def diverged(model: VAE, state: dict[str, Any], where: str) -> TrainingError:
-    rate = float(model.optimizer.learning_rate)
+    rate = float(model.optimizer.learning_rate.numpy())
     message = f"the loss is no longer finite {where}. Try a smaller --learning_rate, as {rate / 10:g} (it is {rate:g})"
     if state["epoch"]:
         message += "; the last checkpoint is untouched, and --load_weights goes on from it"
@@ -160,7 +184,7 @@ def diverged(model: VAE, state: dict[str, Any], where: str) -> TrainingError:
 
 
 def running_means(model: VAE) -> dict[str, list[float]]:
-    return {metric.name: [float(value) for value in metric.variables] for metric in model.metrics}
+    return {metric.name: [float(value.numpy()) for value in metric.variables] for metric in model.metrics}
 
 
 def restore_means(model: VAE, running: dict[str, list[float]]) -> None:

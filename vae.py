@@ -15,8 +15,9 @@ import keras
 import tensorflow as tf
 
 from autoregressive import Autoregressive
+from devices import as_logs, batch_mean, batch_normal
 from likelihoods import LIKELIHOODS, ColourLogistic, Likelihood, sum_per_example
-from networks import NETWORKS, Decoder, PixelLayers, Stack
+from networks import NETWORKS, Decoder, PixelLayers, Stack, computing_in
 from priors import PRIORS, normal_log_prob
 
 FEATURES = 32  # channels of the map that a VLAE's decoder makes of z
@@ -83,7 +84,7 @@ class VAE(keras.Model):
         """The training loss of a batch: a scalar, in nats per example."""
         rates = tf.reduce_mean(latent_rates, axis=0)  # (latent,)
         if self.free_bits > 0:
-            rates = tf.maximum(rates, self.free_bits)
+            rates = tf.maximum(batch_mean(latent_rates), self.free_bits)
         return tf.reduce_mean(distortion) + self.rate_weight() * tf.reduce_sum(rates)
 
     def rate_weight(self) -> tf.Tensor | float:
@@ -114,7 +115,10 @@ class VAE(keras.Model):
         for tracker, values in zip(self.trackers, (losses, -(distortion + rate), rate, distortion), strict=True):
             tracker.update_state(values)
         self.finite_steps.update_state(tf.math.is_finite(loss))
-        return {metric.name: metric.result() for metric in self.metrics}
+        return as_logs({metric.name: metric.result() for metric in self.metrics})
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Nothing: the weights are there. Keras would take the mean of replicas' rows, of which there may be fewer."""
 
     def likelihood_params(self, z: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
         """What the likelihood is given to make p(x|z)."""
@@ -202,7 +206,7 @@ def required(labels: tf.Tensor | None) -> tf.Tensor:
 
 def reparameterize(mean: tf.Tensor, logvar: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """z = mean + std * noise, differentiable in mean and logvar (Kingma and Welling 2014, eq. 4)."""
-    noise = tf.random.stateless_normal(tf.shape(mean), seed, alg="philox")
+    noise = batch_normal(tf.shape(mean), seed)
     return mean + tf.exp(0.5 * logvar) * noise
 
 
@@ -221,6 +225,7 @@ def build_model(
     likelihood: str = "bernoulli",
     prior: str = "standard",
     window: int = 0,
+    mixed_precision: bool = False,
     **objective,
 ) -> VAE:
     """A model with its weights, from plain values; a checkpoint stores them as `model.arguments`.
@@ -230,6 +235,8 @@ def build_model(
         data_shape: (height, width, channels) of an image, or (2,) for points.
         num_classes: width of the one-hot labels.
         window: width of the pixels' window in a VLAE; 0 for pixels independent given z.
+        mixed_precision: whether encoder and decoder compute in bfloat16, all but their last layers. The weights, which
+            are float32, are as good without it, so that it is not one of the arguments that a checkpoint stores.
         objective: beta, warmup_steps, free_bits; see VAE.
 
     Raises:
@@ -239,9 +246,16 @@ def build_model(
         raise ValueError(f"a {model} has a standard prior and no window")
     parts = NETWORKS[network]
     widths = tuple(hidden_dims or parts["hidden_dims"])
-    encoder = parts["encoder"](widths, latent_size, activation)
+    policy = "mixed_bfloat16" if mixed_precision else "float32"
+
+    def make_body(output_shape: Sequence[int]) -> keras.layers.Layer:
+        with computing_in(policy):
+            return parts["decoder"](widths, output_shape, activation)
+
+    with computing_in(policy):
+        encoder = parts["encoder"](widths, latent_size, activation)
     decoder, p_x = make_decoder(
-        lambda shape: parts["decoder"](widths, shape, activation),
+        make_body,
         data_shape,
         likelihood,
         window,

@@ -134,6 +134,7 @@ TINY = {
     "run_name": ["mnist", "again"],
     "checkpoint": ["newest.weights.h5", "nothing.weights.h5", "grey.npz"],
     "device": ["auto", "cpu", "gpu:7"],
+    "strategy": ["none"],  # the others need a process of their own
     "num_epochs": ["1", "2"],
     "batch_size": ["7", "32", "2147483647"],
     "learning_rate": ["1e-30", "1e-3", "1", "1e30"],
