@@ -16,7 +16,8 @@ from vae import VAE
 
 LOG_LIKELIHOODS = {"log_p_x_given_y": "log p(x|y)", "log_p_x": "log p(x)"}
 REPORTED = ("data_shape", "latent_size", "likelihood", "binarize", "network", "hidden_dims", "activation", "prior",
-            "window", "batch_size", "learning_rate", "beta", "warmup_epochs", "free_bits", "mixed_precision")  # fmt: skip
+            "window", "batch_size", "learning_rate", "beta", "warmup_epochs", "free_bits",
+            "mixed_precision")  # fmt: skip
 MOST_PROBED = 10_000  # training examples that a probe learns from
 SAMPLES_PER_CLASS = 100
 COLLAPSED = (

@@ -19,6 +19,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
+import assignment
+
 BASE = {"examples": 10_000, "side": 28, "batch": 128, "latents": 15, "samples": 0}
 AXES = {
     "examples": (1_000, 10_000, 60_000, 600_000),
@@ -38,6 +40,7 @@ UNITS = {
 
 def measure(network: str, examples: int, side: int, batch: int, latents: int, samples: int) -> dict[str, float]:
     """Seconds of the second epoch, or of the bound's second pass where `samples` are asked for; peak memory in MB."""
+    assignment.keep_freed_memory()
     from batches import training_batches
     from evaluation import importance_weighted
     from examples import Examples
