@@ -16,8 +16,7 @@ import subprocess
 import sys
 import time
 
-REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import assignment
 
@@ -132,7 +131,7 @@ def compare(network: str, flags: argparse.Namespace) -> None:
         name: [sys.executable, __file__, flags.data_dir, "--networks", network, "--worker", name] for name in WORKERS
     }
     for variant in PEERS.get(network, ("fair", "fused", "compiled")):
-        script = str(REPOSITORY / "benchmarks" / "pytorch_networks.py")
+        script = str(pathlib.Path(__file__).with_name("pytorch_networks.py"))
         commands[f"pytorch {variant}"] = [flags.pytorch, script, flags.data_dir, network, variant, str(STEPS[network])]
     workers = {
         name: subprocess.Popen(
