@@ -11,6 +11,7 @@ import tensorflow as tf
 import visualize
 from examples import Dataset, Examples, class_numbers
 from pictures import to_batch
+from priors import FlowPrior
 from vae import CVAE, VAE
 
 PAIRS, STEPS = 8, 12  # rows and steps of interpolation.png
@@ -69,14 +70,17 @@ def choose_pairs(examples: Examples, *, same_class: bool, seed: int) -> tuple[np
 
 
 def slerp(start: np.ndarray, end: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Spherical interpolation over the last axis (White 2016): codes stay where the prior has its mass."""
-    lengths = np.linalg.norm(start, axis=-1, keepdims=True), np.linalg.norm(end, axis=-1, keepdims=True)
-    cosine = np.sum(start * end, axis=-1, keepdims=True) / np.maximum(lengths[0] * lengths[1], 1e-12)
-    angle = np.arccos(np.clip(cosine, -1.0, 1.0))
-    straight = np.sin(angle) < 1e-3  # nearly the same or opposite directions: the circle is not defined
-    sine = np.where(straight, 1.0, np.sin(angle))
-    on_circle = (np.sin((1 - share) * angle) * start + np.sin(share * angle) * end) / sine
-    return np.where(straight, (1 - share) * start + share * end, on_circle)
+    """From start to end, (..., latent), by `share` in [0, 1]: along the great circle between their directions, the
+    length going evenly from one's to the other's; the codes stay where N(0, I) has its mass (White 2016)."""
+    lengths = [np.linalg.norm(code, axis=-1, keepdims=True) for code in (start, end)]
+    directions = [code / np.maximum(length, 1e-12) for code, length in zip((start, end), lengths, strict=True)]
+    angle = np.arccos(np.clip(np.sum(directions[0] * directions[1], axis=-1, keepdims=True), -1, 1))
+    is_straight = np.sin(angle) < 1e-3  # there is no circle, or no telling which
+    sine = np.where(is_straight, 1.0, np.sin(angle))
+    weights = np.sin((1 - share) * angle) / sine, np.sin(share * angle) / sine
+    on_circle = weights[0] * directions[0] + weights[1] * directions[1]
+    length = (1 - share) * lengths[0] + share * lengths[1]
+    return np.where(is_straight, (1 - share) * start + share * end, length * on_circle)
 
 
 def draw_manifold(
@@ -149,6 +153,7 @@ def draw_traversals(
     `terms` are those of evaluation.elbo_terms.
     """
     rates, means = terms["latent_rates"].mean(axis=0), terms["mean"]
+    what = "summand of the rate" if isinstance(model.prior, FlowPrior) else "rate"
     latents = np.argsort(-rates)[:TRAVERSED]
     chosen = np.random.default_rng(seed).permutation(len(dataset.test))[:1]
     x, labels = to_batch(dataset.test[chosen], binarize, seed)
@@ -163,7 +168,7 @@ def draw_traversals(
         folder / "traversals.png",
         np.stack(images, axis=1),
         title=f"Traversals: one latent of a {dataset.split} example's code, 1st to 99th percentile of posterior means",
-        row_labels=[f"z{latent + 1}: rate {rates[latent]:.2f} nats" for latent in latents],
+        row_labels=[f"z{latent + 1}: {what} {rates[latent]:.2f} nats" for latent in latents],
     )
 
 

@@ -111,7 +111,7 @@ def conv_decoder_body(
     if max(height, width) < factor:
         raise ValueError(
             f"{len(hidden_dims)} hidden_dims halve {height}x{width} images to nothing: "
-            f"give at most {int(math.log2(max(height, width)))}"
+            f"give fewer, or --network mlp, which halves none"
         )
     small = (math.ceil(height / factor), math.ceil(width / factor), hidden_dims[-1])
     steps = [layers.Dense(CONV_HEAD_WIDTH, activation=activation)] if block else []

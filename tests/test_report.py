@@ -11,6 +11,7 @@ from test_script import CHECKPOINT, metrics, trained_run  # noqa: F401
 
 import probes
 import visualize
+from latent_pictures import slerp
 
 CVAE_CHECKPOINT = "model_ckpts/cvae/mnist/cvae.weights.h5"
 
@@ -101,6 +102,22 @@ def test_pictures_name_the_run_the_dataset_and_the_part_of_it(evaluate, figures)
         assert figure.texts[0].get_text() == "run cvae/mine, dataset mnist"
         assert "test example" in figure.axes[0].get_title()
     assert "decoded as every class" in figures["style_transfer.png"].axes[0].get_title()
+
+
+def test_interpolation_stays_between_the_lengths_of_its_ends_and_turns_evenly():
+    rng = np.random.default_rng(0)
+    starts, ends = rng.standard_normal((2, 1000, 1, 2))
+    ends[:10] = -3 * starts[:10] + rng.normal(0, 0.01, (10, 1, 2))  # nearly opposite
+    ends[10], ends[11], starts[12] = 2 * starts[10], -2 * starts[11], 0
+    path = slerp(starts, ends, np.linspace(0, 1, 9)[:, None])
+    lengths = np.linalg.norm(path, axis=-1)
+    longest = np.maximum(lengths[:, 0], lengths[:, -1])
+    assert np.all(lengths <= longest[:, None] + 1e-6)
+    np.testing.assert_allclose(path[:, 0], starts[:, 0], atol=1e-6)
+    np.testing.assert_allclose(path[:, -1], ends[:, 0], atol=1e-6)
+    directions = path[13:] / lengths[13:, :, None]
+    turns = np.arccos(np.clip(np.sum(directions[:, 1:] * directions[:, :-1], axis=-1), -1, 1))
+    np.testing.assert_allclose(turns, turns[:, :1].repeat(8, axis=1), atol=1e-4)
 
 
 # Out of distribution

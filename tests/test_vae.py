@@ -204,7 +204,7 @@ def test_outputs_have_the_shape_of_the_data(model, network, shape, hidden_dims):
 
 
 def test_too_many_halvings_are_refused():
-    with pytest.raises(ValueError, match="4 hidden_dims halve 9x7 images to nothing: give at most 3"):
+    with pytest.raises(ValueError, match="4 hidden_dims halve 9x7 images to nothing: give fewer"):
         build(network="conv", data_shape=(9, 7, 1), hidden_dims=(4, 4, 4, 4))
 
 
