@@ -164,7 +164,8 @@ class Report:
         samples = self.model.sample(len(asked), tf.one_hot(asked, num_classes), self.seed).numpy()
         agreement = float(np.mean(classifier.predict(samples.reshape(len(samples), -1)) == asked))
         accuracy = float(np.mean(classifier.predict(flat(self.batches)) == held_out_classes))
-        note = f"of {len(asked):,}, by a linear classifier right in {100 * accuracy:.1f}% of {len(held_out_classes):,} real ones"
+        right = f"{100 * accuracy:.1f}% of {len(held_out_classes):,} real ones"
+        note = f"of {len(asked):,}, by a linear classifier right in {right}"
         show("samples of their class", 100 * agreement, unit="%", note=note)
         return {"sample_agreement": agreement, "num_samples": len(asked), "classifier_accuracy": accuracy}
 
