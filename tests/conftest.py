@@ -59,6 +59,7 @@ def no_xla():
 def script(tmp_path, monkeypatch, idx_folder):
     """Run the script's main() in this process, in an empty folder, on the tiny data and a tiny model."""
     monkeypatch.chdir(tmp_path)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist's workers ignore it
     import assignment
 
     small = ["--data_dir", str(idx_folder), "--dataset", "mnist", "--num_epochs", "2", "--batch_size", "32"]

@@ -210,6 +210,7 @@ REAL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED_DATA / "frey_faces").is_dir(), reason="needs the real data in ../shared/data")
 @pytest.mark.parametrize("name", REAL)
 def test_real_data_are_trained_on_continued_sampled_and_evaluated(script, tmp_path, capsys, name):

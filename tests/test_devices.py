@@ -136,6 +136,7 @@ def history(folder):
         return [[float(value) for value in row] for row in list(csv.reader(file))[1:]]
 
 
+@pytest.mark.slow
 def test_two_workers_have_the_figures_of_one_device_and_only_the_chief_writes(
     folders, idx_folder, script, tmp_path, capsys
 ):

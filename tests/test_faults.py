@@ -229,6 +229,7 @@ def test_divergence_names_its_step_and_keeps_the_last_good_checkpoint(script, ca
         assert (tmp_path / CHECKPOINT).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_grow_leaves_the_earlier_checkpoint(tmp_path, small):
     """As on a full disk: the system refuses to write more than a share of the checkpoint."""
     assert run_process(*small, "--num_epochs", "1", cwd=tmp_path).returncode == 0
