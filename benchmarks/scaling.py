@@ -34,7 +34,7 @@ UNITS = {
     "side": "pixels along the side",
     "batch": "images in a batch",
     "latents": "latents",
-    "samples": "importance samples of 200 images",
+    "samples": "samples, of 200 images",
 }
 
 
@@ -107,11 +107,14 @@ def draw(found: dict[str, list[dict[str, float]]], path: pathlib.Path, network: 
         seconds, memory = ([point[name] for point in found[axis]] for name in ("seconds", "memory"))
         above.loglog(sizes, seconds, "ko-")
         above.set_title(f"seconds ~ {axis}^{exponent(sizes, seconds):.2f}", fontsize=10)
-        below.loglog(sizes, memory, "ks--")
-        below.set_xlabel(UNITS[axis])
+        below.semilogx(sizes, memory, "ks--")
+        below.set_ylim(0, 2500)
+        below.set_xlabel(UNITS[axis], fontsize=9)
+        below.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8, minor=False)
+        below.set_xticks([], minor=True)
         for plot in (above, below):
             plot.grid(alpha=0.3)
-    rows[0, 0].set_ylabel("seconds of an epoch, or of the bound")
+    rows[0, 0].set_ylabel("seconds")
     rows[1, 0].set_ylabel("peak memory, MB")
     figure.suptitle(
         f"A VAE with the network {network}; 10,000 images, 28x28, batches of 128, 15 latents where not varied"
