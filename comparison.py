@@ -99,8 +99,11 @@ def describe(label: str, header: Mapping[str, Any], output_dir: pathlib.Path) ->
     found = metrics.get(split, {})
     is_of_it = metrics.get("steps") == header["iterations"] and not header.get("step")
     if is_of_it and "log_p_x" in found:
-        row |= {"log p(x)": found["log_p_x"], "K": found["num_importance_samples"]}
-        row |= {"n of log p(x)": found["num_examples"]}
+        row |= {
+            "log p(x)": found["log_p_x"],
+            "K": found["num_importance_samples"],
+            "n of log p(x)": found["num_examples"],
+        }
     return row
 
 

@@ -30,6 +30,7 @@ def describe_run(
     config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str, Any], run_name: str
 ) -> dict[str, Any]:
     """What the figures of metrics.json are figures of."""
+    settings = config | model.arguments  # a model knows also what was left to its network
     return {
         "model": config["model"],
         "dataset": dataset.name,
@@ -39,7 +40,7 @@ def describe_run(
         "epochs": header["epoch"],
         "steps": int(model.optimizer.iterations.numpy()),
         "seed": config["seed"],
-        **{name: (config | model.arguments)[name] for name in REPORTED},
+        **{name: settings[name] for name in REPORTED},
         "optimizer": model.optimizer.name,
         "parameters": model.count_params(),
         "train_examples": len(dataset.train),

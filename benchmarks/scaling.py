@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def exponent(sizes, values) -> float:
-    upper = slice(len(sizes) // 2 if len(sizes) > 3 else len(sizes) - 2, None)
+    upper = slice(len(sizes) // 2, None)
     return np.polyfit(np.log(sizes[upper]), np.log(values[upper]), 1)[0]
 
 

@@ -61,10 +61,10 @@ def stages(flags: list[str], folder: str) -> dict[str, float]:
     return times
 
 
-def wall(flags: list[str], folder: str) -> float:
+def wall(arguments: list[str], folder: str) -> float:
+    """Seconds of a whole process of Python."""
     started = time.perf_counter()
-    command = [sys.executable, str(REPOSITORY / "assignment.py"), *flags]
-    subprocess.run(command, cwd=folder, capture_output=True, check=True)
+    subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, check=True)
     return time.perf_counter() - started
 
 
@@ -79,17 +79,14 @@ def main() -> None:
         for name in found[0]:
             print(f"{statistics.median(run[name] for run in found):6.2f} s  {name}")
         print(f"{statistics.median(sum(run.values()) for run in found):6.2f} s  from the command to the first steps")
-        wall([*data, "--num_epochs", "1", *flags], folder)
-        for title, asked in (("--help", ["--help"]), ("--sample, end to end", ["--sample", *data[:2]])):
-            seconds = statistics.median(wall(asked, folder) for _ in range(arguments.repeats))
-            print(f"{seconds:6.2f} s  {title}")
-        command = [sys.executable, "-c", "import tensorflow"]
-        times = []
-        for _ in range(arguments.repeats):
-            started = time.perf_counter()
-            subprocess.run(command, capture_output=True, check=True)
-            times.append(time.perf_counter() - started)
-        print(f"{statistics.median(times):6.2f} s  for comparison, python -c 'import tensorflow'")
+        script = str(REPOSITORY / "assignment.py")
+        wall([script, *data, "--num_epochs", "1", *flags], folder)
+        for title, asked in (
+            ("--help", [script, "--help"]),
+            ("--sample, end to end", [script, "--sample", *data[:2]]),
+            ("for comparison, python -c 'import tensorflow'", ["-c", "import tensorflow"]),
+        ):
+            print(f"{statistics.median(wall(asked, folder) for _ in range(arguments.repeats)):6.2f} s  {title}")
 
 
 if __name__ == "__main__":
