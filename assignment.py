@@ -33,7 +33,7 @@ def run(given: dict) -> int:
         if "compare" in given:
             import comparison as work
         else:
-            keep_freed_memory()
+            keep_freed_memory(of_large_steps=given.get("model") == "vlae" or given.get("network") == "resnet")
             import_tensorflow(is_quiet=given.get("strategy") == "multi_worker")
             import runs as work
         foreseeable = work.FORESEEABLE
@@ -50,16 +50,21 @@ def failed(message: str) -> int:
     return 1
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(of_large_steps: bool = False) -> None:
     """Have glibc keep large freed blocks for the next step. It would give them back, and the kernel would clear the
-    pages anew: 35,000 in each step of a VLAE, an eighth of its time (benchmarks/README.md)."""
+    pages anew: 35,000 in each step of a VLAE, an eighth of its time (benchmarks/README.md).
+
+    Steps are large whose blocks do not fit into the arena of a thread, 64 MB. One arena for all threads serves these,
+    and smaller ones it slows.
+    """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "mallopt"):
         return
     m_trim_threshold, m_mmap_threshold, m_arena_max = -1, -3, -8  # malloc.h
     libc.mallopt(m_mmap_threshold, 2**30)
     libc.mallopt(m_trim_threshold, 2**31 - 1)
-    libc.mallopt(m_arena_max, 1)  # the arenas of threads are too small for such blocks
+    if of_large_steps:
+        libc.mallopt(m_arena_max, 1)
 
 
 def import_tensorflow(is_quiet: bool) -> None:

@@ -193,28 +193,29 @@ class CropTo(keras.layers.Layer):
         return x[:, top : top + self.height, left : left + self.width]
 
 
-# jit_compile: whether XLA makes training faster on a CPU, see benchmarks/README.md.
+# compiled: what XLA makes one program of in training, by measurement on CPUs (benchmarks/README.md): each "step", the
+# "loop" over the steps, or "nothing".
 # steps_per_execution: training steps between two returns to Python, where a run can be stopped or saved
 NETWORKS = {
     "mlp": {
         "encoder": mlp_encoder,
         "decoder": mlp_decoder_body,
         "hidden_dims": (400, 400),
-        "jit_compile": True,
+        "compiled": "loop",
         "steps_per_execution": 16,
     },
     "conv": {
         "encoder": conv_encoder,
         "decoder": conv_decoder_body,
         "hidden_dims": (32, 64),
-        "jit_compile": False,
+        "compiled": "step",
         "steps_per_execution": 16,
     },
     "resnet": {
         "encoder": functools.partial(conv_encoder, block=ResidualBlock),
         "decoder": functools.partial(conv_decoder_body, block=ResidualBlock),
         "hidden_dims": (32, 64),
-        "jit_compile": True,
+        "compiled": "step",
         "steps_per_execution": 2,
     },
 }

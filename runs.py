@@ -169,7 +169,7 @@ def make_model(config: dict[str, Any], dataset: Dataset, header: dict[str, Any] 
         raise flags.FlagError("--labels needs a prior that knows classes, and this model's is standard")
     if header is None:
         model.start_at_mean(dataset.mean())
-    training.compile_model(model, config["learning_rate"], config["save_every_steps"])
+    training.compile_model(model, config["learning_rate"])
     return model
 
 

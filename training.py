@@ -4,7 +4,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -18,6 +18,7 @@ from optimizers import AveragedAdam, AveragedMuon
 from vae import VAE
 
 FIGURES = ("loss", "elbo", "rate", "distortion")
+BLOCK_BYTES = 2**25  # of batches that are trained on without a return to Python
 OPTIMIZERS = {"vae": AveragedAdam, "cvae": AveragedAdam, "vlae": AveragedMuon}
 
 
@@ -36,19 +37,55 @@ def exchanged_weights(model: VAE):
         model.optimizer.exchange_weights()
 
 
-def compile_model(model: VAE, learning_rate: float = 1e-3, save_every_steps: int = 0) -> None:
+def compile_model(model: VAE, learning_rate: float = 1e-3) -> None:
     """Make the model ready for `train` and `evaluate`, with a built optimizer, as loading a checkpoint needs it."""
-    network = NETWORKS[model.arguments["network"]]
-    # Neither XLA nor Keras's loop over steps works with replicas.
-    is_single = model.distribute_strategy.num_replicas_in_sync == 1
-    model.compile(
-        OPTIMIZERS[model.arguments["model"]](learning_rate),
-        jit_compile=network["jit_compile"] and is_single,
-        steps_per_execution=math.gcd(network["steps_per_execution"], save_every_steps) if is_single else 1,
-    )
-    model.make_train_function()
-    model.jit_compile = False  # a pass over held-out data is too short to pay for its compilation
+    model.compile(OPTIMIZERS[model.arguments["model"]](learning_rate), jit_compile=False)
+    if model.distribute_strategy.num_replicas_in_sync == 1:  # with replicas neither XLA nor a loop over steps works
+        compiled = NETWORKS[model.arguments["network"]]["compiled"]
+        # XLA takes the gradients of convolutions 20 times slower in a loop, and the window of a VLAE is one.
+        model.train_function = block_function(model, "step" if model.arguments["window"] else compiled)
     model.optimizer.build(model.trainable_variables)
+
+
+def block_function(model: VAE, compiled: str) -> Callable[[Iterator], dict[str, tf.Tensor]]:
+    """A train function for Keras whose iterator gives blocks of batches, all of whose steps it does.
+
+    A block is padded to the largest size, so that XLA, which compiles what `compiled` says, does so once.
+    """
+    train_step = tf.function(model.train_step, jit_compile=compiled == "step")
+
+    @tf.function(jit_compile=compiled == "loop")
+    def train_steps(block, num_steps):
+        for number in tf.range(num_steps):
+            train_step([part[number] for part in block])
+        return {metric.name: metric.result() for metric in model.metrics}
+
+    @tf.function
+    def next_block(iterator):
+        block = next(iterator)
+        num_steps, largest = tf.shape(block[0])[0], block_size(model, iterator.element_spec[0].shape[1:])
+        missing = tf.zeros(largest - num_steps, tf.int32)
+        block = [tf.concat([part, tf.gather(part, missing)], axis=0) for part in block]
+        return train_steps([tf.ensure_shape(part, (largest, *part.shape[1:])) for part in block], num_steps)
+
+    return next_block
+
+
+def block_size(model: VAE, batch_shape: tf.TensorShape) -> int:
+    """Steps between two returns to Python: a power of two, fewer for batches of many megabytes."""
+    fitting = BLOCK_BYTES // (4 * batch_shape.num_elements())
+    return min(NETWORKS[model.arguments["network"]]["steps_per_execution"], 2 ** int(math.log2(max(1, fitting))))
+
+
+def fit(model: VAE, batches: tf.data.Dataset, *, save_every_steps: int = 0, **kwargs) -> None:
+    """Train on these batches, once each; the averages of the weights take their place afterwards."""
+    handed_out = shared(batches, model.distribute_strategy)
+    if handed_out is batches:
+        model.steps_per_execution = math.gcd(block_size(model, batches.element_spec[0].shape), save_every_steps)
+        # Keras takes an element for a step, and would find too few: of a repeated dataset it does not ask the number.
+        handed_out = batches.batch(model.steps_per_execution).prefetch(1).repeat()
+    with exchanged_weights(model):
+        model.fit(handed_out, steps_per_epoch=len(batches), verbose=0, shuffle=False, **kwargs)
 
 
 def new_state() -> dict[str, Any]:
@@ -97,14 +134,7 @@ def train(
             watch = Watch(state, save, held_out_batches, asked_to_stop, num_steps, batch_size, save_every_steps)
             if len(batches):
                 follow = progress.follow(epoch, num_steps, state["step"])
-                with exchanged_weights(model):
-                    model.fit(
-                        shared(batches, strategy),
-                        steps_per_epoch=len(batches),
-                        verbose=0,
-                        shuffle=False,
-                        callbacks=[watch, follow],
-                    )
+                fit(model, batches, save_every_steps=save_every_steps, callbacks=[watch, follow])
             else:  # the run was stopped in the evaluation
                 restore_means(model, state["running"])
             row = {"epoch": epoch + 1} | {

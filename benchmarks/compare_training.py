@@ -35,7 +35,7 @@ def train_ours(data_dir: str, network: str, num_steps: int):
     assignment.keep_freed_memory()
     from batches import training_batches
     from data import load_dataset
-    from training import compile_model, exchanged_weights
+    from training import compile_model, fit
     from vae import build_model
 
     examples = load_dataset("mnist", data_dir).train
@@ -45,8 +45,7 @@ def train_ours(data_dir: str, network: str, num_steps: int):
     rounds = iter(range(1_000_000))
 
     def one_round():
-        with exchanged_weights(model):
-            model.fit(epoch_batches(next(rounds)).take(num_steps), verbose=0, shuffle=False)
+        fit(model, epoch_batches(next(rounds)).take(num_steps))
 
     return one_round
 

@@ -44,7 +44,7 @@ def measure(network: str, examples: int, side: int, batch: int, latents: int, sa
     from batches import training_batches
     from evaluation import importance_weighted
     from examples import Examples
-    from training import compile_model, exchanged_weights
+    from training import compile_model, fit
     from vae import build_model
 
     images = np.random.default_rng(0).integers(0, 256, (examples, side, side, 1), dtype=np.uint8)
@@ -59,8 +59,7 @@ def measure(network: str, examples: int, side: int, batch: int, latents: int, sa
             labels = np.zeros((200, 0), np.float32)
             importance_weighted(model, x, labels, np.arange(200), num_samples=samples, seed=number)
         else:
-            with exchanged_weights(model):
-                model.fit(epoch_batches(number), verbose=0, shuffle=False)
+            fit(model, epoch_batches(number))
 
     work(0)
     started = time.perf_counter()

@@ -394,7 +394,7 @@ thread.join()
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc")
 def test_memory_that_a_step_frees_is_there_for_the_next():
-    settings = ("", "import assignment; assignment.keep_freed_memory()")
+    settings = ("", "import assignment; assignment.keep_freed_memory(of_large_steps=True)")
     commands = [[sys.executable, "-c", TOUCH_TWICE.format(setting=setting)] for setting in settings]
     without, kept = (int(subprocess.check_output(command, cwd=REPOSITORY)) for command in commands)
     assert without > 40  # of 2 MB each at most

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import networks
 import optimizers
 import training
+from batches import training_batches
+from examples import Examples
 from vae import build_model
 
 
@@ -107,3 +110,30 @@ def test_the_progress_bar_is_for_terminals_only(monkeypatch, terminal):
     assert ("epoch 2/3" in shown) == ("5/20" in shown) == terminal
     for figure in training.FIGURES:
         assert (f"{figure}=1.50" in shown) == terminal
+
+
+@pytest.mark.parametrize("compiled", ["nothing", "step", "loop"])
+def test_blocks_of_steps_do_what_single_steps_do(compiled, monkeypatch):
+    monkeypatch.setitem(networks.NETWORKS["mlp"], "compiled", compiled)
+    x = np.random.default_rng(0).integers(0, 256, (90, 4, 4, 1), dtype=np.uint8)
+    examples = Examples(x, np.eye(2, dtype=np.uint8)[np.arange(90) % 2])
+    batches = training_batches(examples, 5, seed=3, binarize="dynamic")(0)  # 18: a block of 16, and one of 2
+    in_blocks, one_by_one = build(), build()
+    single_step = tf.function(one_by_one.train_step, jit_compile=compiled != "nothing")  # XLA draws noise of its own
+    training.fit(in_blocks, batches)
+    with training.exchanged_weights(one_by_one):
+        for batch in batches:
+            logs = single_step(batch)
+    assert int(in_blocks.optimizer.iterations) == 18
+    for a, b in zip(weights(in_blocks), weights(one_by_one), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    for metric in in_blocks.metrics:
+        np.testing.assert_allclose(metric.result(), logs[metric.name], rtol=1e-5)
+
+
+def test_large_batches_come_in_smaller_blocks(monkeypatch):
+    model = build()
+    assert training.block_size(model, tf.TensorShape((8, 4, 4, 1))) == 16
+    monkeypatch.setattr(training, "BLOCK_BYTES", 5 * 8 * 16 * 4)
+    assert training.block_size(model, tf.TensorShape((8, 4, 4, 1))) == 4
+    assert training.block_size(model, tf.TensorShape((800, 4, 4, 1))) == 1
