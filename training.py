@@ -42,8 +42,9 @@ def compile_model(model: VAE, learning_rate: float = 1e-3) -> None:
     model.compile(OPTIMIZERS[model.arguments["model"]](learning_rate), jit_compile=False)
     if model.distribute_strategy.num_replicas_in_sync == 1:  # with replicas neither XLA nor a loop over steps works
         compiled = NETWORKS[model.arguments["network"]]["compiled"]
-        # XLA takes the gradients of convolutions 20 times slower in a loop, and the window of a VLAE is one.
-        model.train_function = block_function(model, "step" if model.arguments["window"] else compiled)
+        if compiled == "loop" and model.arguments["window"]:
+            compiled = "step"  # a window is a convolution; in a loop XLA takes the gradients of these 20 times slower
+        model.train_function = block_function(model, compiled)
     model.optimizer.build(model.trainable_variables)
 
 
