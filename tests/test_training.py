@@ -132,9 +132,9 @@ def test_blocks_of_steps_do_what_single_steps_do(compiled, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", ["mlp", "conv"])
-def test_mixed_precision_under_xla_learns_the_same_in_float32(network, monkeypatch):
-    monkeypatch.setitem(networks.NETWORKS[network], "compiled", {"mlp": "loop", "conv": "step"}[network])
+@pytest.mark.parametrize(("network", "compiled"), [("mlp", "loop"), ("conv", "step")])
+def test_mixed_precision_under_xla_learns_the_same_in_float32(network, compiled, monkeypatch):
+    monkeypatch.setitem(networks.NETWORKS[network], "compiled", compiled)
     x = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), dtype=np.uint8)
     batches = training_batches(Examples(x, np.zeros((64, 0), np.uint8)), 8, seed=3, binarize="none")(0)
     losses = []
