@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+import noise
 from flags import FlagError
 from interrupts import handled_by
 
@@ -84,7 +85,7 @@ def replica_devices(num_gpus: int, num_replicas: int | None) -> list[str]:
 def batch_normal(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """N(0, I) noise for the rows of the batch that this replica has: (rows, size)."""
     replica, num_replicas = place()
-    return tf.random.stateless_normal(shape * [num_replicas, 1], seed, alg="philox")[replica::num_replicas]
+    return noise.normal(shape * [num_replicas, 1], seed)[replica::num_replicas]
 
 
 def batch_mean(values: tf.Tensor) -> tf.Tensor:

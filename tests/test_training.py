@@ -119,7 +119,7 @@ def test_blocks_of_steps_do_what_single_steps_do(compiled, monkeypatch):
     examples = Examples(x, np.eye(2, dtype=np.uint8)[np.arange(90) % 2])
     batches = training_batches(examples, 5, seed=3, binarize="dynamic")(0)  # 18: a block of 16, and one of 2
     in_blocks, one_by_one = build(), build()
-    single_step = tf.function(one_by_one.train_step, jit_compile=compiled != "nothing")  # XLA draws noise of its own
+    single_step = tf.function(one_by_one.train_step)
     training.fit(in_blocks, batches)
     with training.exchanged_weights(one_by_one):
         for batch in batches:
