@@ -86,13 +86,16 @@ def main() -> None:
             found.setdefault(axis, []).append(json.loads(done.stdout))
             seconds, memory = found[axis][-1].values()
             print(f"{axis:<9}{size:>8,}  {seconds:8.2f} s  {memory:7,.0f} MB", flush=True)
-        print(f"{axis}: seconds ~ size^{exponent(sizes, [point['seconds'] for point in found[axis]]):.2f}")
+        powers = (
+            f"{name} ~ size^{exponent(sizes, [point[name] for point in found[axis]]):.2f}" for name in found[axis][0]
+        )
+        print(f"{axis}: {', '.join(powers)}")
     draw(found, arguments.to, arguments.network)
 
 
 def exponent(sizes, values) -> float:
     upper = slice(len(sizes) // 2, None)
-    return np.polyfit(np.log(sizes[upper]), np.log(values[upper]), 1)[0]
+    return round(np.polyfit(np.log(sizes[upper]), np.log(values[upper]), 1)[0], 2) + 0.0  # no -0.00
 
 
 def draw(found: dict[str, list[dict[str, float]]], path: pathlib.Path, network: str) -> None:
@@ -101,12 +104,14 @@ def draw(found: dict[str, list[dict[str, float]]], path: pathlib.Path, network: 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, rows = pyplot.subplots(2, len(AXES), figsize=(3 * len(AXES), 5.4), sharex="col", layout="constrained")
+    size = (3 * len(AXES), 5.4)
+    figure, rows = pyplot.subplots(2, len(AXES), figsize=size, sharex="col", sharey="row", layout="constrained")
     for above, below, (axis, sizes) in zip(*rows, AXES.items(), strict=True):
         seconds, memory = ([point[name] for point in found[axis]] for name in ("seconds", "memory"))
         above.loglog(sizes, seconds, "ko-")
         above.set_title(f"seconds ~ {axis}^{exponent(sizes, seconds):.2f}", fontsize=10)
         below.semilogx(sizes, memory, "ks--")
+        below.set_title(f"MB ~ {axis}^{exponent(sizes, memory):.2f}", fontsize=10)
         below.set_ylim(0, 2500)
         below.set_xlabel(UNITS[axis], fontsize=9)
         below.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8, minor=False)
@@ -114,6 +119,7 @@ def draw(found: dict[str, list[dict[str, float]]], path: pathlib.Path, network: 
         for plot in (above, below):
             plot.grid(alpha=0.3)
     rows[0, 0].set_ylabel("seconds")
+    rows[0, 0].yaxis.set_major_formatter("{x:g}")
     rows[1, 0].set_ylabel("peak memory, MB")
     figure.suptitle(
         f"A VAE with the network {network}; 10,000 images, 28x28, batches of 128, 15 latents where not varied"
