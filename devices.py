@@ -59,7 +59,7 @@ def make_strategy(name: str, device: str, num_replicas: int | None) -> tf.distri
         gpus = []
     if name == "mirrored":
         return tf.distribute.MirroredStrategy(replica_devices(len(gpus), num_replicas))
-    print("waiting for the other workers of TF_CONFIG", flush=True)
+    print("waiting for the other workers of TF_CONFIG, until all are there or Ctrl-C", flush=True)
     # TensorFlow waits where Python's handlers are never called.
     told = "cannot join the workers of TF_CONFIG: is the port free, are the addresses right?"
     with telling_of_others(told), handled_by(signal.SIG_DFL):
@@ -156,7 +156,7 @@ def refuse_differences(told: Mapping[str, Any], strategy: tf.distribute.Strategy
     differs = np.any(np.diff(gathered(digests, strategy), axis=0), axis=0)
     names = [name for name, is_different in zip(told, differs, strict=True) if is_different]
     if names:
-        raise WorkersError(f"the workers do not all have the same {' and '.join(names)}: they cannot train together")
+        raise WorkersError(f"the workers do not all have the same {', '.join(names)}: they cannot train together")
 
 
 @contextlib.contextmanager
@@ -166,7 +166,8 @@ def among_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
         if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             stack.enter_context(
                 telling_of_others(
-                    "another worker was lost. What was saved is whole: start all of them again, with --load_weights"
+                    "another worker was lost. What was saved is whole: start all of them again, with --load_weights if "
+                    "there is a checkpoint"
                 )
             )
         if not is_chief(strategy):

@@ -1,4 +1,4 @@
-"""Noise from a seed, the same numbers whether XLA compiles what draws them or not.
+"""Noise from a seed, the same up to rounding whether XLA compiles what draws it or not.
 
 Of TensorFlow's own draws that is true of integers only: XLA makes other floats of the same bits.
 """
@@ -11,7 +11,7 @@ import tensorflow as tf
 def normal(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """N(0, I), float32 (Box and Muller 1958); what begins a draw is also the draw of fewer rows.
 
-    seed: an int32 tensor of shape (2,). Outside of XLA the numbers are those of tf.random.stateless_normal.
+    seed: an int32 tensor of shape (2,). Up to rounding, tf.random.stateless_normal gives the same outside of XLA.
     """
     size = tf.reduce_prod(shape)
     bits = tf.random.stateless_uniform([(size + 1) // 2, 2], seed, None, None, tf.uint32, alg="philox")

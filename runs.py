@@ -176,8 +176,7 @@ def make_model(config: dict[str, Any], dataset: Dataset, header: dict[str, Any] 
 def refuse_other_workers(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str, Any] | None) -> None:
     """Raise a WorkersError, on each of them, unless all workers start from the same and with the same settings."""
     weights = hashlib.sha256(b"".join(variable.numpy().tobytes() for variable in all_variables(model)))
-    told = {
-        "flags": {name: config[name] for name in KEPT if name not in OF_MACHINE},
+    told = {f"--{name}": config[name] for name in KEPT if name not in OF_MACHINE} | {
         "data": dataset.fingerprint(),
         "checkpoints": [weights.hexdigest(), *([header["epoch"], header.get("step")] if header else [])],
     }
@@ -206,10 +205,12 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
             make_folder(folder)
     widths = " ".join(map(str, model.arguments["hidden_dims"]))
     lossy = f", prior {config['prior']}, window {config['window']}" if config["model"] == "vlae" else ""
+    num_replicas = model.distribute_strategy.num_replicas_in_sync
+    replicas = f"; {num_replicas} replicas" if num_replicas > 1 else ""
     print(
         f"{config['model']} with {model.count_params():,} parameters: {config['network']} {widths}, likelihood "
         f"{config['likelihood']}, binarize {config['binarize']}, latent size {config['latent_size']}{lossy}; batch "
-        f"size {config['batch_size']}; epochs: {config['num_epochs']}; checkpoints: {checkpoint_dir}"
+        f"size {config['batch_size']}; epochs: {config['num_epochs']}; checkpoints: {checkpoint_dir}{replicas}"
     )
     state.setdefault("fallback_from", config.get("fallback_from"))
     state |= {
@@ -253,7 +254,7 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
             save_every_steps=config["save_every_steps"],
         )
     except Stopped as stopped:
-        where = f"in epoch {state['epoch'] + 1}, after {state['step']} steps" if state["step"] else "between epochs"
+        where = f"in epoch {state['epoch'] + 1}, after step {state['step']}" if state["step"] else "between epochs"
         newest = checkpoint_path(config)
         is_own = header is None or pathlib.Path(config["checkpoint"]).resolve() == newest.resolve()
         how = "add --load_weights to the same command" if is_own else f"give --checkpoint {newest}"

@@ -3,12 +3,13 @@
     python benchmarks/compare_training.py DATA_DIR [--networks dense default conv] [--rounds 5] [--pytorch PYTHON]
 
 Each contestant is a process of its own that stays; they take turns, a round each, on MNIST's training images in batches
-of 128 with two threads. PYTHON is the interpreter of an environment with requirements.txt of this folder.
+of 128 on two cores. PYTHON is the interpreter of an environment with requirements.txt of this folder.
 dense: 784-400-20-400-784, ReLU. default: our default network. conv: our convolutional one. Ours also averages the
 weights and keeps the means of four figures; PyTorch keeps one sum.
 """
 
 import argparse
+import os
 import pathlib
 import resource
 import statistics
@@ -121,6 +122,8 @@ def main() -> None:
     if flags.worker:
         work(WORKERS[flags.worker], flags.data_dir, flags.networks[0], STEPS[flags.networks[0]])
         return
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])  # of all contestants
     for network in flags.networks:
         compare(network, flags)
 
@@ -143,7 +146,8 @@ def compare(network: str, flags: argparse.Namespace) -> None:
     for number in range(1 + flags.rounds):  # the first one compiles
         for name, worker in workers.items():
             print(number, file=worker.stdin, flush=True)
-            rate, *_, memory[name] = map(float, worker.stdout.readline().split())
+            line = worker.stdout.readline() or sys.exit(f"{name} failed: {' '.join(commands[name])}")
+            rate, *_, memory[name] = map(float, line.split())
             if number:
                 rates[name].append(rate)
     for worker in workers.values():

@@ -83,7 +83,7 @@ def main() -> None:
         wall([script, *data, "--num_epochs", "1", *flags], folder)
         for title, asked in (
             ("--help", [script, "--help"]),
-            ("--sample, end to end", [script, "--sample", *data[:2]]),
+            ("--sample, end to end", [script, "--sample", *data, *flags]),
             ("for comparison, python -c 'import tensorflow'", ["-c", "import tensorflow"]),
         ):
             print(f"{statistics.median(wall(asked, folder) for _ in range(arguments.repeats)):6.2f} s  {title}")

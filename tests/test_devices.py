@@ -148,6 +148,7 @@ def test_two_workers_have_the_figures_of_one_device_and_only_the_chief_writes(
     )
     assert errors == other_errors == ""
     assert "epoch 2/2" in out
+    assert "; 2 replicas\n" in out
     assert len(other_out.splitlines()) == 2
     assert files(folders[1]) == []
     assert script("--binarize", "dynamic", "--num_samples", "2") == 0
@@ -201,7 +202,7 @@ def test_workers_with_other_weights_do_not_train_together(folders, idx_folder):
     workers = start_workers(folders, "--load_weights", "--num_epochs", "2", "--seed", "1", data_dir=idx_folder)
     for _, errors in ended(workers, [1, 1]):
         assert errors.splitlines()[-1].startswith(
-            "assignment.py: error: the workers do not all have the same checkpoints"
+            "assignment.py: error: the workers do not all have the same checkpoints:"
         )
     assert all(np.array_equal(before[name], value) for name, value in tensors(folders[0] / CHECKPOINT).items())
 

@@ -79,10 +79,10 @@ def assert_same_run(folder, undisturbed):
 @pytest.mark.parametrize(
     ("number", "exit_code", "method", "call", "told"),
     [
-        (signal.SIGINT, 130, "on_train_batch_end", 1, "stopped in epoch 1, after 2 steps;"),
-        (signal.SIGTERM, 143, "on_train_batch_end", 5, "stopped in epoch 2, after 4 steps;"),
-        (signal.SIGINT, 130, "on_train_batch_end", 6, "stopped in epoch 2, after 6 steps;"),
-        (signal.SIGTERM, 143, "on_test_batch_end", 2, "stopped in epoch 2, after 6 steps;"),
+        (signal.SIGINT, 130, "on_train_batch_end", 1, "stopped in epoch 1, after step 2;"),
+        (signal.SIGTERM, 143, "on_train_batch_end", 5, "stopped in epoch 2, after step 4;"),
+        (signal.SIGINT, 130, "on_train_batch_end", 6, "stopped in epoch 2, after step 6;"),
+        (signal.SIGTERM, 143, "on_test_batch_end", 2, "stopped in epoch 2, after step 6;"),
     ],
 )
 def test_a_run_stopped_anywhere_goes_on_as_if_it_had_not_been(
