@@ -304,7 +304,8 @@ def dataset_of(num, shape=(8, 8, 1), value=0):
 
 
 def test_few_images_get_small_batches_and_more_epochs():
-    assert "batch_size" not in dataset_of(20_000).defaults()
+    assert dataset_of(20_000).defaults() == {"learning_rate": 2e-3}
+    assert dataset_of(20_000, value=128).defaults() == {"likelihood": "sigma"}
     few = dataset_of(1600).defaults()
     assert (few["batch_size"], few["num_epochs"]) == (32, 30)
     assert dataset_of(10).defaults()["batch_size"] == 10
