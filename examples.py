@@ -22,7 +22,7 @@ POINTS_DEFAULTS = {
     "num_samples": 1000,
 }
 COLOUR_DEFAULTS = {"network": "conv", "likelihood": "sigma", "latent_size": 64, "num_epochs": 20}
-DRAWINGS_LEARNING_RATE = 2e-3  # of many grey drawings, as MNIST is; chosen on validation data (README)
+DRAWINGS_LEARNING_RATE = 2e-3  # chosen on held-out training images of MNIST (README)
 FEW = 10_000  # training images, up to which batches are smaller and epochs more
 FEW_BATCH_SIZE, FEW_STEPS, MOST_EPOCHS = 32, 1500, 100
 MOST_GREYNESS = 0.4  # of near-binary images
@@ -71,7 +71,7 @@ class Dataset:
         return self.train.labels.shape[1]
 
     def defaults(self, batch_size: int | None = None) -> dict[str, Any]:
-        """Settings for a good first result, by the names of flags, where they are not those of MNIST.
+        """Settings for a good first result, by the names of flags, where they are not the flags' own.
 
         `batch_size`, if it was asked for, decides with the number of examples about the number of epochs.
         """
@@ -85,7 +85,7 @@ class Dataset:
             epochs = FEW_STEPS // (len(self.train) // settings["batch_size"])
             settings["num_epochs"] = min(max(epochs, settings.get("num_epochs", 10)), MOST_EPOCHS)
             settings["sample_and_save_frequency"] = max(5, settings["num_epochs"] // 5)
-        elif not settings:
+        elif not settings:  # many grey drawings
             settings["learning_rate"] = DRAWINGS_LEARNING_RATE
         return settings
 
