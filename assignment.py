@@ -4,8 +4,8 @@ import ctypes
 import os
 import sys
 
-import flags
-import interrupts
+from app import flags
+from training import interrupts
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"assignment.py: {stopped}", file=sys.stderr)
         return stopped.exit_code
     except Exception:
-        from results import versions
+        from app.records import versions
 
         ran = ", ".join(f"{name} {version}" for name, version in versions().items())
         print(f"assignment.py: this is a bug; please report it with all that follows ({ran})", file=sys.stderr)
@@ -31,11 +31,11 @@ def run(given: dict) -> int:
     foreseeable = (OSError, MemoryError)
     try:
         if "compare" in given:
-            import comparison as work
+            from app import compare as work
         else:
             keep_freed_memory(of_large_steps=given.get("model") == "vlae" or given.get("network") == "resnet")
             import_tensorflow(is_quiet=given.get("strategy") == "multi_worker")
-            import runs as work
+            from app import runs as work
         foreseeable = work.FORESEEABLE
         work.run(given)
     except ModuleNotFoundError as error:

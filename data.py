@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-import downloads
-from downloads import OutOfReachError
-from examples import Dataset, Examples, make_dataset
-from image_folders import resized
-from own_data import load_own, read_splits
-from readers import DataError, read_cifar10, read_idx_files, read_svhn
+from sources import downloads
+from sources.downloads import OutOfReachError
+from sources.examples import Dataset, Examples, make_dataset
+from sources.image_folders import resized
+from sources.own_data import load_own, read_splits
+from sources.readers import DataError, read_cifar10, read_idx_files, read_svhn
 
 
 def resolve_name(dataset: str, others: Sequence[str] = ()) -> str:

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from autoregressive import Autoregressive
-from devices import as_logs, batch_mean, batch_normal
-from likelihoods import LIKELIHOODS, ColourLogistic, Likelihood, sum_per_example
-from networks import NETWORKS, Decoder, PixelLayers, Stack, computing_in
-from priors import PRIORS, normal_log_prob
+from parts.autoregressive import Autoregressive
+from parts.likelihoods import LIKELIHOODS, ColourLogistic, Likelihood, sum_per_example
+from parts.networks import NETWORKS, Decoder, PixelLayers, Stack, computing_in
+from parts.priors import PRIORS, normal_log_prob
+from parts.replicas import as_logs, batch_mean, batch_normal
 
 FEATURES = 32  # channels of the map that a VLAE's decoder makes of z
 SAMPLE_BLOCK = 500  # codes that are decoded at once

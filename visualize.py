@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import colormaps, patheffects
 from matplotlib.figure import Figure
 
-from files import replacing
+from storage.files import replacing
 
 DPI = 100
 GAP = 2  # pixels between the images of a grid

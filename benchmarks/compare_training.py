@@ -34,9 +34,9 @@ PEERS = {"dense": ("stock", "fair", "fused", "compiled")}
 def train_ours(data_dir: str, network: str, num_steps: int):
     """A function that trains for one round, by the path that `assignment.py` takes."""
     assignment.keep_freed_memory()
-    from batches import training_batches
     from data import load_dataset
-    from training import compile_model, fit
+    from sources.batches import training_batches
+    from training.loop import compile_model, fit
     from vae import build_model
 
     examples = load_dataset("mnist", data_dir).train

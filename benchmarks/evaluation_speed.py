@@ -16,8 +16,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import numpy as np
 import tensorflow as tf
 
-from config import VLAE_IMAGE_DEFAULTS
-from evaluation import importance_weighted
+from app.config import VLAE_IMAGE_DEFAULTS
+from evaluation.bounds import importance_weighted
 from vae import build_model
 
 MODELS = {

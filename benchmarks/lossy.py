@@ -16,11 +16,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import numpy as np
 
 import visualize
-from batches import evaluation_batches
-from checkpoints import load_weights, read_header
 from data import load_dataset
-from pictures import to_batch
-from training import compile_model
+from pictures.examples import to_batch
+from sources.batches import evaluation_batches
+from storage.checkpoints import load_weights, read_header
+from training.loop import compile_model
 from vae import build_model
 
 NUM_DIGITS, NUM_SCORED = 10, 1000

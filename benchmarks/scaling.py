@@ -41,10 +41,10 @@ UNITS = {
 def measure(network: str, examples: int, side: int, batch: int, latents: int, samples: int) -> dict[str, float]:
     """Seconds of the second epoch, or of the bound's second pass where `samples` are asked for; peak memory in MB."""
     assignment.keep_freed_memory()
-    from batches import training_batches
-    from evaluation import importance_weighted
-    from examples import Examples
-    from training import compile_model, fit
+    from evaluation.bounds import importance_weighted
+    from sources.batches import training_batches
+    from sources.examples import Examples
+    from training.loop import compile_model, fit
     from vae import build_model
 
     images = np.random.default_rng(0).integers(0, 256, (examples, side, side, 1), dtype=np.uint8)

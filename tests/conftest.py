@@ -47,7 +47,7 @@ def idx_folder(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="session", autouse=True)
 def no_xla():
     """XLA takes seconds to compile a network, so only tests that start processes of their own train with it."""
-    import networks
+    from parts import networks
 
     with pytest.MonkeyPatch.context() as patch:
         for network in networks.NETWORKS.values():

@@ -12,11 +12,11 @@ from PIL import Image
 from test_readers import write_cifar10
 
 import data
-import downloads
 from data import load_dataset, resolve_name, short_name
-from examples import Dataset, Examples, class_numbers
-from own_data import permute_rows
-from readers import DataError
+from sources import downloads
+from sources.examples import Dataset, Examples, class_numbers
+from sources.own_data import permute_rows
+from sources.readers import DataError
 
 SHARED_DATA = SHARED_MNIST.parent
 

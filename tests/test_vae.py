@@ -4,8 +4,8 @@ import pytest
 import tensorflow as tf
 
 import vae
-from networks import LOGVAR_BOUND, bounded_logvar
-from priors import StandardNormalPrior
+from parts.networks import LOGVAR_BOUND, bounded_logvar
+from parts.priors import StandardNormalPrior
 
 SEED = tf.constant([3, 4])
 

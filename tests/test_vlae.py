@@ -12,7 +12,7 @@ from conftest import assert_same_tensors
 from test_script import metrics
 
 import vae
-from checkpoints import read_header
+from storage.checkpoints import read_header
 
 SEED = tf.constant([3, 4])
 RUN = "outputs/vlae/mnist"

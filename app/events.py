@@ -1,0 +1,42 @@
+"""A run's curves and pictures for TensorBoard, an optional package."""
+
+import functools
+import importlib.util
+import pathlib
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from app.flags import FlagError
+
+
+def require_tensorboard() -> None:
+    """Raise a FlagError where TensorBoard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise FlagError("--tensorboard needs the package tensorboard: pip install -r requirements-tensorboard.txt")
+
+
+class EventLog:
+    """Event files in a folder; `tensorboard --logdir` with it, or one above it, shows them."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+
+    @functools.cached_property
+    def writer(self) -> tf.summary.SummaryWriter:
+        return tf.summary.create_file_writer(str(self.folder))
+
+    def write_figures(self, row: Mapping[str, float]) -> None:
+        """A row of the history: one chart for each figure, with the curves of training and held-out data."""
+        with self.writer.as_default(step=row["epoch"]):
+            for column, value in row.items():
+                if column != "epoch":
+                    split, figure = column.split("_", 1)
+                    tf.summary.scalar(f"{figure}/{split}", value)
+        self.writer.flush()
+
+    def write_picture(self, path: pathlib.Path, name: str, epoch: int) -> None:
+        """A picture file, as one of the series `name`."""
+        with self.writer.as_default(step=epoch):
+            tf.summary.image(name, tf.io.decode_png(path.read_bytes(), channels=3)[None])
+        self.writer.flush()

@@ -1,0 +1,185 @@
+"""p(z) or p(z|y) as Keras layers: each scores codes and draws them. No objective in here."""
+
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from parts.networks import bounded_logvar
+
+
+class Prior(keras.layers.Layer):
+    """The interface. `condition` is a batch of labels, or None where there are none."""
+
+    def __init__(self, latent_size: int, num_classes: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.latent_size = latent_size
+        self.num_classes = num_classes  # of which it knows; 0 for p(z)
+
+    def log_prob(self, z: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
+        """log p(z|y) in nats, as one summand for each latent: (batch, latent) -> (batch, latent)."""
+        raise NotImplementedError
+
+    def latent_rates(self, mean: tf.Tensor, logvar: tf.Tensor, z: tf.Tensor, condition=None) -> tf.Tensor:
+        """KL(q(z|x) || p(z|y)) in nats, as one summand for each latent: (batch, latent).
+
+        Without a closed form it is estimated at the sample z ~ q by log q(z|x) - log p(z|y), which is right on average.
+        """
+        return normal_log_prob(z, mean, logvar) - self.log_prob(z, condition)
+
+    def from_noise(self, noise: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
+        """The code that standard normal noise stands for: (batch, latent) -> (batch, latent)."""
+        raise NotImplementedError
+
+    def to_noise(self, z: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
+        """The inverse of `from_noise`: what of a code its label does not say."""
+        raise NotImplementedError
+
+    def sample(self, num: int, seed: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
+        """z ~ p(z|y): (num, latent)."""
+        return self.from_noise(tf.random.stateless_normal((num, self.latent_size), seed, alg="philox"), condition)
+
+
+class StandardNormalPrior(Prior):
+    """p(z) = N(0, I): it knows no classes."""
+
+    def __init__(self, latent_size: int, num_classes: int = 0, **kwargs):
+        super().__init__(latent_size, **kwargs)
+
+    def log_prob(self, z, condition=None):
+        return normal_log_prob(z)
+
+    def latent_rates(self, mean, logvar, z, condition=None):
+        """The closed form (Kingma and Welling 2014, appendix B)."""
+        return 0.5 * (tf.exp(logvar) + tf.square(mean) - 1.0 - logvar)
+
+    def from_noise(self, noise, condition=None):
+        return noise
+
+    def to_noise(self, z, condition=None):
+        return z
+
+
+class GaussianPrior(Prior):
+    """p(z|y) = N(mean(y), diag(var(y))), both learned, one of each for a class."""
+
+    def __init__(self, latent_size: int, num_classes: int = 0, **kwargs):
+        super().__init__(latent_size, num_classes, **kwargs)
+        # Classes start apart: from one point they would have to break the symmetry first.
+        self.means = self.add_weight(
+            shape=(max(num_classes, 1), latent_size),
+            initializer=keras.initializers.RandomNormal(stddev=1.0 if num_classes else 0.0),
+            name="means",
+        )
+        self.logvars = self.add_weight(shape=self.means.shape, initializer="zeros", name="logvars")
+
+    def moments(self, condition):
+        """mean and logvar of p(z|y): (batch, latent) each, or (1, latent) without labels."""
+        if condition is None:
+            return self.means, bounded_logvar(self.logvars)
+        return condition @ self.means, bounded_logvar(condition @ self.logvars)
+
+    def log_prob(self, z, condition=None):
+        return normal_log_prob(z, *self.moments(condition))
+
+    def latent_rates(self, mean, logvar, z, condition=None):
+        """The closed form of two Gaussians."""
+        prior_mean, prior_logvar = self.moments(condition)
+        distance = (tf.exp(logvar) + tf.square(mean - prior_mean)) * tf.exp(-prior_logvar)
+        return 0.5 * (distance - 1.0 - logvar + prior_logvar)
+
+    def from_noise(self, noise, condition=None):
+        mean, logvar = self.moments(condition)
+        return mean + tf.exp(0.5 * logvar) * noise
+
+    def to_noise(self, z, condition=None):
+        mean, logvar = self.moments(condition)
+        return (z - mean) * tf.exp(-0.5 * logvar)
+
+
+class FlowPrior(Prior):
+    """An autoregressive flow from N(0, I), conditional on the label (Chen et al. 2016, section 3.2).
+
+    Every step maps codes towards noise, and the order of the latents is reversed from one to the next. The density is
+    one pass in parallel; sampling inverts the steps latent by latent. A summand of `log_prob` belongs to a latent by
+    its place in the flow; only with one step is it log p(z_i | z_1 .. z_i-1).
+    """
+
+    def __init__(self, latent_size: int, num_classes: int = 0, num_steps: int = 4, hidden_width: int = 256, **kwargs):
+        super().__init__(latent_size, num_classes, **kwargs)
+        width = max(hidden_width, latent_size)  # a unit at least for every latent
+        self.steps = [MaskedStep(latent_size, num_classes, width) for _ in range(num_steps)]
+
+    def log_prob(self, z, condition=None):
+        noise, log_volume = self.flow(z, condition)
+        log_prob = normal_log_prob(noise) + log_volume
+        return log_prob if len(self.steps) % 2 == 0 else log_prob[:, ::-1]
+
+    def to_noise(self, z, condition=None):
+        return self.flow(z, condition)[0]
+
+    def flow(self, z, condition):
+        """z brought to noise, and the log of the volume that each latent gains on the way: (batch, latent) each."""
+        log_volume = tf.zeros_like(z)
+        for step in self.steps:
+            mean, logvar = step(z, condition)
+            z = (z - mean) * tf.exp(-0.5 * logvar)
+            z, log_volume = z[:, ::-1], (log_volume - 0.5 * logvar)[:, ::-1]
+        return z, log_volume
+
+    @tf.function(reduce_retracing=True)
+    def from_noise(self, noise, condition=None):
+        z = noise
+        for step in reversed(self.steps):
+            z = step.invert(z[:, ::-1], condition)
+        return z
+
+
+class MaskedStep(keras.layers.Layer):
+    """mean and logvar of each z_i given the latents before it and the label: a MADE (Germain et al. 2015, eq. 8-9) with
+    one hidden layer. Its last layer starts at zero, so that the flow starts as the identity."""
+
+    def __init__(self, latent_size: int, num_classes: int, hidden_width: int, **kwargs):
+        super().__init__(**kwargs)
+        order = np.arange(latent_size)
+        reach = np.arange(hidden_width) * max(latent_size - 1, 1) // hidden_width  # the last latent that a unit sees
+        self.mask_in = (order[:, None] <= reach[None, :]).astype(np.float32)
+        self.mask_out = np.tile(reach[:, None] < order[None, :], 2).astype(np.float32)
+        self.kernel_in = self.add_weight(shape=self.mask_in.shape, name="kernel_in")
+        self.kernel_out = self.add_weight(shape=self.mask_out.shape, initializer="zeros", name="kernel_out")
+        self.bias_in = self.add_weight(shape=(hidden_width,), initializer="zeros", name="bias_in")
+        self.bias_out = self.add_weight(shape=(2 * latent_size,), initializer="zeros", name="bias_out")
+        if num_classes:
+            self.label_in = self.add_weight(shape=(num_classes, hidden_width), name="label_in")
+            self.label_out = self.add_weight(
+                shape=(num_classes, 2 * latent_size), initializer="zeros", name="label_out"
+            )
+
+    def call(self, z, condition=None):
+        """z: (batch, latent) -> mean, logvar: (batch, latent) each."""
+        bias_in, bias_out = self.bias_in, self.bias_out
+        if condition is not None:
+            bias_in, bias_out = bias_in + condition @ self.label_in, bias_out + condition @ self.label_out
+        h = tf.nn.elu(z @ (self.kernel_in * self.mask_in) + bias_in)
+        raw = h @ (self.kernel_out * self.mask_out) + bias_out
+        mean, raw_logvar = tf.split(raw, 2, axis=-1)
+        return mean, bounded_logvar(raw_logvar)
+
+    def invert(self, noise, condition=None):
+        """The z whose standardization (z - mean) / std is `noise`."""
+        latents = tf.range(noise.shape[1])
+
+        def solve_next(i, z):
+            mean, logvar = self(z, condition)
+            return i + 1, tf.where(latents == i, mean + tf.exp(0.5 * logvar) * noise, z)
+
+        return tf.while_loop(lambda i, _: i < len(latents), solve_next, (0, tf.zeros_like(noise)))[1]
+
+
+def normal_log_prob(z: tf.Tensor, mean: tf.Tensor | float = 0.0, logvar: tf.Tensor | float = 0.0) -> tf.Tensor:
+    """log N(z; mean, exp(logvar)), elementwise."""
+    return -0.5 * (tf.square(z - mean) * tf.exp(-logvar) + logvar + math.log(2 * math.pi))
+
+
+PRIORS = {"standard": StandardNormalPrior, "gaussian": GaussianPrior, "flow": FlowPrior}

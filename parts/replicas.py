@@ -1,0 +1,44 @@
+"""What a replica does within a step: it has some rows of the batch, their noise, and means over all replicas.
+
+Of n replicas number r has the rows r, r + n, r + 2n, ..., so that the losses are those of one device, up to rounding.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+
+from parts import noise
+
+
+def batch_normal(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """N(0, I) noise for the rows of the batch that this replica has: (rows, size)."""
+    replica, num_replicas = place()
+    return noise.normal(shape * [num_replicas, 1], seed)[replica::num_replicas]
+
+
+def batch_mean(values: tf.Tensor) -> tf.Tensor:
+    """The mean over the whole batch, of which this replica has some rows: (rows, ...) -> (...)."""
+    if place()[1] == 1:
+        return tf.reduce_mean(values, axis=0)
+    sums = tf.reduce_sum(values, axis=0), tf.cast(tf.shape(values)[0], values.dtype)
+    total, num = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, sums)
+    return total / num
+
+
+def mean_over_replicas(values: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
+    """The mean of each tensor over the replicas, which have as many rows each."""
+    if place()[1] == 1:
+        return values
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, values)
+
+
+def place() -> tuple[tf.Tensor | int, int]:
+    """The number of this replica, and how many there are; outside of a step, one."""
+    context = tf.distribute.get_replica_context()
+    return (context.replica_id_in_sync_group, context.num_replicas_in_sync) if context else (0, 1)
+
+
+def as_logs(figures: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Scalars of this replica's, for Keras to average; over several machines it can do that with vectors only."""
+    is_several = isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
+    return {name: figure[None] if is_several else figure for name, figure in figures.items()}

@@ -1,0 +1,92 @@
+"""Arrays -> tf.data batches.
+
+Everything random here is a pure function of (seed, epoch) or (seed, step): a run that was stopped and continued sees
+the same batches, with the same binarization noise, as one that never stopped.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from sources.examples import Examples
+from sources.readers import ALIGNMENT
+
+TEST_BATCH_SIZE = 500  # not the user's batch size, so that test figures do not depend on it
+TRAIN_STREAM, SHUFFLE_STREAM, TEST_STREAM, BINARIZE_STREAM = range(4)
+
+
+def training_batches(
+    examples: Examples, batch_size: int, *, seed: int, binarize: str
+) -> Callable[..., tf.data.Dataset]:
+    """A function from an epoch, counted from 0, to its batches (x, labels, step seed), or those after its first few.
+
+    An epoch is a permutation of the examples that depends on (seed, epoch) alone; what is left over after its last
+    whole batch is not used in that epoch. x: float32, images in [0, 1]; labels: float32.
+    """
+    x, labels = as_tensor(examples.x), as_tensor(examples.labels)
+    num_steps = len(examples) // batch_size
+
+    def epoch_batches(epoch: int, first: int = 0) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(examples)), stream(seed, SHUFFLE_STREAM, epoch))
+        rows = tf.reshape(order[: num_steps * batch_size], (num_steps, batch_size))
+
+        def batch(step, rows):
+            step_seed = stream(seed, TRAIN_STREAM, step)
+            return prepare(tf.gather(x, rows), tf.gather(labels, rows), step_seed, binarize)
+
+        steps = np.arange(epoch * num_steps, (epoch + 1) * num_steps)
+        return untuned(tf.data.Dataset.from_tensor_slices((steps[first:], rows[first:])).map(batch).prefetch(8))
+
+    return epoch_batches
+
+
+def evaluation_batches(examples: Examples, *, seed: int, binarize: str) -> tf.data.Dataset:
+    """Every example once and in order, as (x, labels, batch seed): the same noise at every pass."""
+    x, labels = as_tensor(examples.x), as_tensor(examples.labels)
+
+    def batch(number):
+        rows = slice(number * TEST_BATCH_SIZE, (number + 1) * TEST_BATCH_SIZE)
+        return prepare(x[rows], labels[rows], stream(seed, TEST_STREAM, number), binarize)
+
+    num_batches = math.ceil(len(examples) / TEST_BATCH_SIZE)
+    return untuned(tf.data.Dataset.range(num_batches).map(batch).prefetch(2))
+
+
+def as_tensor(array: np.ndarray) -> tf.Tensor:
+    """A tensor in the array's own memory where that is possible, else a copy. It stays off the GPU."""
+    if array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % ALIGNMENT == 0 and array.size:
+        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    with tf.device("/CPU:0"):
+        return tf.constant(array)
+
+
+def untuned(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Without tf.data's tuning and rewriting: with the one an epoch could hang for seconds at its end, with the other
+    the examples were copied at its start (benchmarks/README.md)."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    return batches.with_options(options)
+
+
+def prepare(x, labels, seed, binarize):
+    """uint8 images -> float32 in [0, 1], grey or binary; points as they are; labels -> float32."""
+    if x.dtype == tf.uint8:
+        x = tf.cast(x, tf.float32) / 255.0
+    if binarize == "dynamic":
+        noise = tf.random.stateless_uniform(tf.shape(x), stream_of(seed, BINARIZE_STREAM), alg="philox")
+        x = tf.cast(noise < x, tf.float32)
+    elif binarize == "threshold":
+        x = tf.cast(x > 0.5, tf.float32)
+    return x, tf.cast(labels, tf.float32), seed
+
+
+def stream(seed: int, purpose: int, index: tf.Tensor) -> tf.Tensor:
+    """An int32 seed of shape (2,) for draw number `index` of one purpose."""
+    return stream_of(stream_of(tf.constant([seed, 0]), purpose), index)
+
+
+def stream_of(seed: tf.Tensor, index) -> tf.Tensor:
+    return tf.random.experimental.stateless_fold_in(seed, tf.cast(index, tf.int32))

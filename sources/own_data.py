@@ -1,0 +1,136 @@
+"""The user's own images, in a folder or an .npz (that of MedMNIST is one of its layouts) -> a dataset."""
+
+import pathlib
+
+import numpy as np
+
+from sources.examples import Dataset, make_dataset
+from sources.image_folders import read_image_folder, resized
+from sources.readers import DataError, class_labels, read_npz, uint8_images
+
+TEST_SHARE = 10  # one example in so many is held out as test data
+VALIDATION_NAMES = {"val", "valid", "validation"}  # folders that are no classes beside one called train
+
+
+def load_own(name: str, path: pathlib.Path, image_size: tuple[int, int] | None = None) -> Dataset:
+    """A folder of images, or an .npz with `images` and perhaps `labels`, or one in the layout of MedMNIST.
+
+    Where the data have no test part of their own (folders `train` and `test`, arrays `train_images` and
+    `test_images`), one example in ten is held out, the same ones whatever the run's seed.
+
+    Raises:
+        DataError: if it is none of these, or something is wrong with it.
+    """
+    if path.is_dir():
+        return load_folder(name, path, image_size)
+    if path.suffix != ".npz" or not path.is_file():
+        raise DataError(f"{path} is neither a folder of images nor an .npz file")
+    arrays, names = read_npz(path, ["images", "labels"]), ()
+    if "images" in arrays:
+        images, labels = checked_arrays(path, arrays, "images", "labels")
+        splits = split_off_test(path, images, labels)
+        if labels is not None and labels.ndim == 1:
+            names = tuple(map(str, range(labels.max() + 1)))
+    else:
+        splits = {split: shuffled(*part) for split, part in read_splits(path).items()}
+    if image_size:
+        splits = {split: (resized(images, image_size), labels) for split, (images, labels) in splits.items()}
+    return make_dataset(name, str(path), splits, names)
+
+
+def load_folder(name: str, path: pathlib.Path, image_size: tuple[int, int] | None) -> Dataset:
+    folders = {entry.name.lower(): entry for entry in path.iterdir() if entry.is_dir()}
+    parts = {split: folders.pop(split) for split in ("train", "test") if split in folders}
+    if list(parts) == ["train"] and folders.keys() <= VALIDATION_NAMES:
+        raise DataError(f"{path} has a folder train, but none called test: add it, or name {parts['train']} instead")
+    if len(parts) == 2:
+        read = {split: read_image_folder(part, image_size) for split, part in parts.items()}
+        if read["train"].class_names != read["test"].class_names:
+            raise DataError(f"{parts['train']} and {parts['test']} do not have the same classes")
+        splits = {split: shuffled(part.images, part.labels) for split, part in read.items()}
+        notes = read["train"].notes + read["test"].notes
+        notes += tuple(f"the folder {folder} is not used" for folder in folders.values())
+        names = read["train"].class_names
+    else:
+        part = read_image_folder(path, image_size)
+        splits, notes, names = split_off_test(path, part.images, part.labels), part.notes, part.class_names
+    return make_dataset(name, str(path), splits, names, notes=notes)
+
+
+def split_off_test(
+    path: pathlib.Path, images: np.ndarray, labels: np.ndarray | None, seed: int = 0
+) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    """Hold one example in ten out, of each class alike, and put the others into a random order, both by `seed`.
+
+    `images` are rearranged where they are in memory.
+
+    Raises:
+        DataError: if there are fewer than two.
+    """
+    if len(images) < 2:
+        raise DataError(f"{path} holds {len(images)} image: that is too few to hold any out for testing")
+    order = np.random.default_rng(seed).permutation(len(images))
+    if labels is None or labels.ndim > 1:
+        candidates = order
+    else:  # an only example of a class is trained on
+        by_class = order[np.argsort(labels[order], kind="stable")]
+        candidates = by_class[np.bincount(labels)[labels[by_class]] > 1]
+        candidates = candidates if candidates.size else order
+    is_test = np.isin(order, candidates[::TEST_SHARE])
+    order = np.concatenate([order[~is_test], order[is_test]])
+    images, labels = rearranged(images, labels, order)
+    num = int((~is_test).sum())
+    parts = {"train": slice(num), "test": slice(num, None)}
+    return {split: (images[part], None if labels is None else labels[part]) for split, part in parts.items()}
+
+
+def shuffled(images: np.ndarray, labels: np.ndarray | None, seed: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
+    """Both in one random order, the images where they are in memory: a part of them is then like the whole."""
+    return rearranged(images, labels, np.random.default_rng(seed).permutation(len(images)))
+
+
+def rearranged(
+    images: np.ndarray, labels: np.ndarray | None, order: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Both in this order, the images where they are in memory."""
+    permute_rows(images, order)
+    return images, None if labels is None else labels[order]
+
+
+def permute_rows(array: np.ndarray, order: np.ndarray) -> None:
+    """array[:] = array[order], in place: along each cycle of the permutation, one row at a time."""
+    done = np.zeros(len(order), bool)
+    for start in range(len(order)):
+        if done[start]:
+            continue
+        first, row = array[start].copy(), start
+        while order[row] != start:
+            array[row] = array[order[row]]
+            done[row] = True
+            row = order[row]
+        array[row] = first
+        done[row] = True
+
+
+def read_splits(path: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    """ "train" and "test" of an .npz in the layout of MedMNIST.
+
+    Raises:
+        DataError: if it lacks one of them.
+    """
+    arrays = read_npz(path, ["train_images", "train_labels", "test_images", "test_labels"])
+    splits = {}
+    for split in ("train", "test"):
+        if f"{split}_images" not in arrays:
+            raise DataError(f"{path} has neither an array 'images' nor one called '{split}_images'")
+        splits[split] = checked_arrays(path, arrays, f"{split}_images", f"{split}_labels")
+    return splits
+
+
+def checked_arrays(
+    path: pathlib.Path, arrays: dict[str, np.ndarray], images_name: str, labels_name: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    images = uint8_images(path, images_name, arrays[images_name])
+    if labels_name not in arrays:
+        return images, None
+    return images, class_labels(path, labels_name, arrays[labels_name], len(images))

@@ -1,0 +1,209 @@
+"""One file per checkpoint, and it describes itself.
+
+A checkpoint is what `model.save_weights` writes (plain Keras reads it), plus a JSON header with all that is needed to
+rebuild and continue the run, plus a seal at its end: a SHA-256 digest of every byte before it, checked before HDF5
+sees one of them. It appears under its name only when it is whole.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+
+from storage.errors import UserError
+from storage.files import replacing
+
+FORMAT = 2  # in format 1 the digest was an attribute, over contents
+SEAL = b"VAE checkpoint SHA-256: "  # begins the bytes at the end, which HDF5 and Keras leave alone
+HEADER = "header"  # the name of the dataset that holds the JSON; an HDF5 attribute would end at 64 KiB
+LONGEST_REASON = 300  # characters of what Keras says in paragraphs
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, broken, or not for this model; the message says which file and why."""
+
+
+def save_model_weights(model, path: str | os.PathLike, header: Mapping[str, Any]) -> None:
+    """Write the model, its optimizer and `header` to `path`, replacing what is there only once all is on the disk.
+
+    Args:
+        model: a model from `vae.build_model`; its `arguments` are added to the header.
+        header: anything JSON can hold.
+
+    Raises:
+        WriteError: if it cannot be written; an earlier file at `path` is then untouched.
+    """
+    header = {**header, "format": FORMAT, "model": model.arguments}
+    if model.optimizer is not None:
+        header["iterations"] = int(model.optimizer.iterations.numpy())
+    size = 2**20 + sum(variable.numpy().nbytes for variable in all_variables(model))
+    with replacing(path, size) as partial:  # HDF5 leaks and chatters on a full disk
+        model.save_weights(partial)
+        with h5py.File(partial, "r+") as file:
+            file[HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+        with open(partial, "r+b") as file:
+            file.write(seal(file.read()))
+
+
+def read_header(path: str | os.PathLike) -> dict[str, Any]:
+    """The header of a checkpoint, after its digest has been checked. Needs no TensorFlow.
+
+    Raises:
+        CheckpointError: if there is no such file, it is not ours, it is damaged, or its format is newer.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint at {path}")
+    if not path.name.endswith(".weights.h5"):
+        raise CheckpointError(f"Keras reads weights only from names that end in .weights.h5: rename {path}")
+    with reading(path):
+        sealed = is_sealed(path)
+        with h5py.File(path, "r") as file:
+            if HEADER not in list(file):  # `in file` would follow a link into another file
+                raise CheckpointError(f"{path} was not written by this program: it has no header")
+            refuse_all_but_plain_arrays(path, file)
+            if not sealed and file.attrs.get("digest") != digest(file):
+                raise damaged(path)
+            header = json.loads(bytes(file[HEADER][:]))
+    refuse_other_types(path, header, {"format": int, "model": {}})
+    if header["format"] > FORMAT:
+        raise CheckpointError(f"{path} has format {header['format']}, this program reads up to {FORMAT}: update it")
+    return header
+
+
+def load_weights(model, path: str | os.PathLike) -> dict[str, Any]:
+    """Load a checkpoint into a model of the same arguments, and into its optimizer if it is compiled and built.
+
+    Returns:
+        The header.
+
+    Raises:
+        CheckpointError: as `read_header`, or if the checkpoint is another model's; all tensors are then as they were.
+    """
+    header = read_header(path)
+    refuse_differences(path, model.arguments | header["model"], model.arguments)  # an older header may have fewer
+    with reading(path), unchanged_on_failure(model), warnings.catch_warnings():
+        warnings.filterwarnings("error", "Skipping variable loading")  # Keras would go on without the optimizer
+        model.load_weights(path)
+    return header
+
+
+@contextlib.contextmanager
+def unchanged_on_failure(model):
+    """Keras loads layer by layer: if one cannot be loaded, put those before it back."""
+    held = [variable.numpy() for variable in all_variables(model)]
+    try:
+        yield
+    except Exception:
+        for variable, value in zip(all_variables(model), held, strict=True):
+            variable.assign(value)
+        raise
+
+
+def all_variables(model) -> list:
+    return [*model.variables, *(model.optimizer.variables if model.optimizer else [])]
+
+
+def refuse_differences(path: str | os.PathLike, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raise a CheckpointError that names each value in `asked` that is not the checkpoint's."""
+    differences = [
+        f"checkpoint has {name} {show(stored.get(name))}, you asked for {show(value)}"
+        for name, value in asked.items()
+        if json.dumps(stored.get(name)) != json.dumps(value)
+    ]
+    if differences:
+        raise CheckpointError(f"{path} does not fit: {'; '.join(differences)}")
+
+
+def show(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def refuse_other_types(path: str | os.PathLike, value: Any, wanted: Any, name: str = "header") -> None:
+    """Raise a CheckpointError that names what is missing or of another type.
+
+    `wanted` is a type or a tuple of types; a dict of those by key, where there may be more; or a list of one for all.
+    """
+    kinds = {dict: dict, list: list}.get(type(wanted), wanted)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+        raise CheckpointError(f"{path} is no whole checkpoint: its {name} is {type(value).__name__}")
+    if isinstance(wanted, dict):
+        for key, part in wanted.items():
+            if key not in value:
+                raise CheckpointError(f"{path} is no whole checkpoint: its {name} has no {key}")
+            refuse_other_types(path, value[key], part, f"{name}'s {key}")
+    elif isinstance(wanted, list):
+        for row in value:
+            refuse_other_types(path, row, wanted[0], f"{name}'s rows")
+
+
+def seal(content: bytes | memoryview) -> bytes:
+    """What follows these bytes in a file, so that it can be told whether one of them has changed."""
+    return SEAL + hashlib.sha256(content).digest()
+
+
+def is_sealed(path: pathlib.Path) -> bool:
+    """Whether a file ends in a seal.
+
+    Raises:
+        CheckpointError: if it is not that of the bytes before it.
+    """
+    content = memoryview(path.read_bytes())
+    content, end = content[: -len(seal(b""))], bytes(content[-len(seal(b"")) :])
+    if end.startswith(SEAL) and end != seal(content):
+        raise damaged(path)
+    return end.startswith(SEAL)
+
+
+def damaged(path: pathlib.Path) -> CheckpointError:
+    return CheckpointError(f"{path} is damaged: its contents do not match their digest")
+
+
+def refuse_all_but_plain_arrays(path: pathlib.Path, file: h5py.File) -> None:
+    """Raise a CheckpointError if reading this file could lead to another one, or to more memory than its own size."""
+
+    links = []
+    file.visititems_links(lambda name, link: links.append((name, link)))
+    for name, link in links:
+        is_hard = isinstance(link, h5py.HardLink)
+        if not is_hard or not (isinstance(file[name], h5py.Group) or is_plain(file[name], path.stat().st_size)):
+            raise CheckpointError(f"{path} is no checkpoint: its {name} is not a plain array of numbers")
+
+
+def is_plain(dataset: h5py.Dataset, file_size: int) -> bool:
+    """Whether it is an array of numbers without attributes, as Keras writes it, and all in this file."""
+    is_here = dataset.chunks is None and dataset.external is None and not dataset.is_virtual
+    return is_here and dataset.dtype.kind in "biuf" and dataset.nbytes <= file_size and not len(dataset.attrs)
+
+
+def digest(file: h5py.File) -> str:
+    """Format 1's: SHA-256 over names, types, shapes, contents and attributes of all in the file but the digest."""
+    sha256 = hashlib.sha256()
+
+    def add(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        sha256.update(repr((name, sorted((key, str(value)) for key, value in item.attrs.items()))).encode())
+        if isinstance(item, h5py.Dataset):
+            sha256.update(repr((item.dtype.str, item.shape)).encode())
+            sha256.update(np.ascontiguousarray(item[()]).tobytes())
+
+    file.visititems(add)
+    return sha256.hexdigest()
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike):
+    """Turn whatever HDF5, JSON or Keras make of a broken file into one clear error."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged file can raise nearly anything in its readers
+        reason = " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}") from error

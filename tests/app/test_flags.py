@@ -1,0 +1,154 @@
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import REPOSITORY, run_process
+
+from app import flags
+
+
+def parse(line):
+    return flags.parse_flags(line.split())
+
+
+def refuse(line, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        parse(line)
+    message = capsys.readouterr().err
+    assert exit_info.value.code == 2
+    assert message.count("\n") == 1, "one line"
+    return message
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("", {}),
+        ("--is_cvae --load_weights", {"model": "cvae", "load_weights": True}),
+        (
+            "--num_epochs 10 --batch_size 128 --latent_size 15",
+            {"num_epochs": 10, "batch_size": 128, "latent_size": 15},
+        ),
+        ("--n_epochs 3 --latent_dim 7 --lr 5e-4", {"num_epochs": 3, "latent_size": 7, "learning_rate": 5e-4}),
+        ("--cuda false", {"device": "cpu"}),
+        ("--cuda true", {"device": "gpu"}),
+        ("--cuda 1 --device gpu:1", {"device": "gpu:1"}),
+        ("--is_cvae --labels 3 7", {"model": "cvae", "labels": [3, 7]}),
+        ("--hidden_dims 32 64", {"hidden_dims": [32, 64]}),
+    ],
+)
+def test_flags_and_their_aliases(line, expected):
+    assert parse(line) == expected
+
+
+@pytest.mark.parametrize("flag", ["--num_epochs", "--batch_size", "--latent_size", "--hidden_dims", "--num_samples"])
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "nan"])
+def test_counts_are_whole_numbers_of_at_least_one(flag, value, capsys):
+    assert f"must be a whole number of at least 1, not '{value}'" in refuse(f"{flag} {value}", capsys)
+
+
+@pytest.mark.parametrize("value", ["0", "-0.001", "1e-320", "nan", "fast"])
+def test_the_learning_rate_is_positive(value, capsys):
+    assert "must be a number of at least 1e-30" in refuse(f"--lr {value}", capsys)
+
+
+@pytest.mark.parametrize("flag", ["--beta", "--warmup_epochs", "--free_bits"])
+@pytest.mark.parametrize("value", ["-1", "nan"])
+def test_weights_of_the_rate_are_not_negative(flag, value, capsys):
+    assert "must be a number of at least 0" in refuse(f"{flag} {value}", capsys)
+    assert parse(f"{flag} 0") == {flag[2:]: 0}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--latent_sise 3", "did you mean --latent_size?"),
+        ("--epochs=3", "did you mean --n_epochs?"),
+        ("--is_cvae --model vae", "--is_cvae contradicts --model vae"),
+        ("--cuda true --device cpu", "--cuda contradicts --device cpu"),
+        ("--labels 3", "--labels needs a conditional model"),
+        ("--model gan", "must be vae, cvae or vlae, not 'gan'"),
+        ("--beta 0 --free_bits 1", "--free_bits contradicts --beta 0"),
+        ("--warmup_epochs 2 --beta 0", "--warmup_epochs contradicts --beta 0"),
+        (
+            "--likelihood sigma --binarize dynamic",
+            "--likelihood sigma is for grey levels: binary pixels need bernoulli",
+        ),
+        ("--is_cvae --model vlae", "--is_cvae contradicts --model vlae"),
+        ("--model vlae --window 4", "must be odd, from 3 to 63, or 0, not '4'"),
+        ("--model vlae --window 1", "must be odd, from 3 to 63, or 0, not '1'"),
+        ("--model vlae --window -3", "must be odd"),
+        ("--window 7", "--window needs --model vlae"),
+        ("--is_cvae --prior flow", "--prior needs --model vlae"),
+        ("--model vlae --window 7 --likelihood sigma", "--likelihood sigma has no window"),
+        ("--model vlae --prior standard --labels 3", "--labels contradicts --prior standard"),
+        ("--compare vae/a --sample", "--compare takes runs as they are"),
+        ("--evaluate --tensorboard", "--tensorboard goes with training"),
+        ("--sample --max_examples 3", "--max_examples goes with --evaluate or training, not with --sample"),
+        ("--sample --ood_dataset noise", "--ood_dataset goes with --evaluate or training"),
+        ("--max_examples 0", "must be a whole number of at least 1"),
+        ("--device tpu", "must be auto, cpu, gpu or gpu:N"),
+        ("--cuda maybe", "must be true or false"),
+        ("--run_name ../x", "must be a plain folder name"),
+    ],
+)
+def test_wrong_and_contradictory_flags(line, message, capsys):
+    assert message in refuse(line, capsys)
+
+
+def test_the_defaults_in_help_are_the_defaults():
+    """Every default that is a plain value stands in the help text of its flag."""
+    help_texts = {action.dest: action.help for action in flags.build_parser()._actions}
+    for name, value in flags.DEFAULTS.items():
+        if value is not None and name not in ("seed", "prior", "window"):  # of the vae, which has no choice of them
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            assert f"default {shown}" in help_texts[name].replace("1e-3", "0.001"), name
+
+
+def test_the_defaults_of_the_vlae_in_help_are_its_defaults():
+    from app.config import VLAE_DEFAULTS, VLAE_IMAGE_DEFAULTS
+
+    help_texts = {action.dest: action.help for action in flags.build_parser()._actions}
+    for name, value in (VLAE_DEFAULTS | VLAE_IMAGE_DEFAULTS).items():
+        shown = "2e-3" if value == 2e-3 else value
+        assert f"vlae {shown}" in help_texts[name] or f"default {shown}" in help_texts[name], name
+
+
+def test_help_and_a_wrong_flag_answer_without_tensorflow(tmp_path):
+    assert run_process("--help", cwd=tmp_path).returncode == 0
+    assert run_process("--nonsense", cwd=tmp_path).returncode == 2
+    check = (
+        "import sys, assignment\n"
+        "try: assignment.main(['--help'])\n"
+        "except SystemExit: sys.exit('tensorflow' in sys.modules or 'numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", check], cwd=REPOSITORY, capture_output=True).returncode == 0
+
+
+def test_help_is_not_slow(tmp_path):
+    """Half a second is promised; the limit here allows for a busy machine, TensorFlow alone would take longer."""
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        run_process("--help", cwd=tmp_path)
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 1.5
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--image_size 100000", "argument --image_size: must be at most 2048, not '100000'"),
+        ("--image_size 1 2 3", "argument --image_size: takes one number, or height and width, not 3"),
+        ("--hidden_dims 65536 65536", "must be at most 8192"),
+        ("--latent_size 2000000000", "must be at most 4096"),
+        ("--lr inf", "must be at most 1e+30"),
+        ("--beta 1e300", "must be at most 2147483647"),
+        ("--num_samples 2000000000", "must be at most 100000"),
+        ("--num_epochs 99999999999", "must be at most 2147483647"),
+        ("--run_name a.previous", "must be a plain folder name"),
+    ],
+)
+def test_what_would_end_in_memory_errors_or_lost_runs_is_refused(capsys, flags, message):
+    assert message in refuse(flags, capsys)

@@ -1,0 +1,257 @@
+"""The whole script where it evaluates and compares: figures, warnings, pictures, TensorBoard."""
+
+import csv
+import importlib.util
+
+import numpy as np
+import pytest
+from conftest import run_process
+from matplotlib.figure import Figure
+from test_script import CHECKPOINT, metrics, trained_run  # noqa: F401
+
+import visualize
+from evaluation import probes
+from pictures.latents import slerp
+
+CVAE_CHECKPOINT = "model_ckpts/cvae/mnist/cvae.weights.h5"
+
+
+@pytest.fixture
+def evaluate(script, trained_run):  # noqa: F811
+    """Evaluate the trained VAE, or CVAE, with these flags."""
+
+    def run(*flags, checkpoint=CHECKPOINT):
+        return script("--evaluate", "--checkpoint", trained_run / checkpoint, *flags, only=True)
+
+    return run
+
+
+def test_an_evaluation_names_every_figure_with_its_conditions(evaluate, capsys):
+    assert evaluate("--num_importance_samples", 20, checkpoint=CVAE_CHECKPOINT) == 0
+    found = metrics("outputs/cvae/mnist")["test"]
+    for figures in (found, found["latents"], found["probes"]):
+        assert (figures["num_examples"], figures["seed"]) == (60, 0)
+    assert found["num_importance_samples"] == 20
+    assert found["elbo"] < found["log_p_x_given_y"]
+    for name in ("elbo", "log_p_x", "log_p_x_given_y"):
+        assert 0 < found[f"{name}_standard_error"] < 5
+    assert len(found["latents"]["rate_per_latent"]) == 3
+    assert sum(found["latents"]["rate_per_latent"]) == pytest.approx(found["rate"], rel=1e-4)
+    assert found["probes"]["num_training_examples"] == 200
+    assert found["probes"]["num_samples"] == 1000
+    assert found["probes"]["classifier_accuracy"] > 0.9, "bars are easily told"
+    for name in ("linear_accuracy", "neighbours_accuracy", "sample_agreement"):
+        assert 0 <= found["probes"][name] <= 1
+    out = capsys.readouterr().out
+    for words in ("ELBO", "active units", "aggregate posterior KL", "linear probe", "samples of their class", "K = 20"):
+        assert words in out
+
+
+def test_an_evaluation_repeats_itself_whatever_the_batch_size(evaluate):
+    found = []
+    for flags in ([], ["--batch_size", 7], ["--seed", 1]):
+        assert evaluate("--num_importance_samples", 5, *flags) == 0
+        found.append(metrics()["test"])
+    assert found[0] == found[1]
+    assert found[0]["log_p_x"] != found[2]["log_p_x"]
+    assert found[0]["log_p_x"] == pytest.approx(found[2]["log_p_x"], abs=1)
+
+
+def test_a_hundred_importance_samples_unless_told_otherwise(evaluate):
+    assert evaluate("--max_examples", 10) == 0
+    found = metrics()["test"]
+    assert found["num_examples"] == found["latents"]["num_examples"] == 10
+    assert found["num_importance_samples"] == 100
+    assert evaluate("--num_importance_samples", 0) == 0
+    assert "log_p_x" not in metrics()["test"]
+
+
+def test_a_collapsed_model_is_told_what_to_try(script, capsys):
+    assert script("--beta", "1e4", "--num_epochs", "15", "--lr", "1e-2") == 0
+    assert metrics()["test"]["latents"]["active_units"] == 0
+    out = capsys.readouterr().out
+    assert "WARNING: posterior collapse" in out
+    assert "--warmup_epochs 5" in out
+
+
+def test_the_trained_model_is_not_called_collapsed(evaluate, capsys):
+    assert evaluate("--num_importance_samples", 0) == 0
+    assert "collapse" not in capsys.readouterr().out
+
+
+# Pictures
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Those that were saved, by the names of their files."""
+    saved, savefig = {}, Figure.savefig
+
+    def keep(figure, path, **kwargs):
+        saved[path.name.split(".", 3)[-1]] = figure  # after .partial.<pid>.
+        savefig(figure, path, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return saved
+
+
+def test_pictures_name_the_run_the_dataset_and_the_part_of_it(evaluate, figures):
+    assert evaluate("--num_importance_samples", 0, "--run_name", "mine", checkpoint=CVAE_CHECKPOINT) == 0
+    assert len(figures) == 5
+    for figure in figures.values():
+        assert figure.texts[0].get_text() == "run cvae/mine, dataset mnist"
+        assert "test example" in figure.axes[0].get_title()
+    assert "decoded as every class" in figures["style_transfer.png"].axes[0].get_title()
+
+
+def test_interpolation_stays_between_the_lengths_of_its_ends_and_turns_evenly():
+    rng = np.random.default_rng(0)
+    starts, ends = rng.standard_normal((2, 1000, 1, 2))
+    ends[:10] = -3 * starts[:10] + rng.normal(0, 0.01, (10, 1, 2))  # nearly opposite
+    ends[10], ends[11], starts[12] = 2 * starts[10], -2 * starts[11], 0
+    path = slerp(starts, ends, np.linspace(0, 1, 9)[:, None])
+    lengths = np.linalg.norm(path, axis=-1)
+    longest = np.maximum(lengths[:, 0], lengths[:, -1])
+    assert np.all(lengths <= longest[:, None] + 1e-6)
+    np.testing.assert_allclose(path[:, 0], starts[:, 0], atol=1e-6)
+    np.testing.assert_allclose(path[:, -1], ends[:, 0], atol=1e-6)
+    directions = path[13:] / lengths[13:, :, None]
+    turns = np.arccos(np.clip(np.sum(directions[:, 1:] * directions[:, :-1], axis=-1), -1, 1))
+    np.testing.assert_allclose(turns, turns[:, :1].repeat(8, axis=1), atol=1e-4)
+
+
+# Out of distribution
+
+
+@pytest.mark.parametrize("checkpoint", [CHECKPOINT, CVAE_CHECKPOINT])
+def test_noise_is_told_from_the_test_set(evaluate, tmp_path, checkpoint):
+    assert evaluate("--ood_dataset", "noise", "--num_importance_samples", 2, checkpoint=checkpoint) == 0
+    folder = tmp_path / "outputs" / checkpoint.split("/")[1] / "mnist"
+    found = metrics(folder)["test"]
+    noise = found["out_of_distribution"]["noise"]
+    assert noise["auroc"] == noise["average_precision"] == 1.0
+    assert noise["log_p_x"] == pytest.approx(found["log_p_x"], rel=1e-4)
+    assert noise["log_p_x_outside"] < noise["log_p_x"] - 10
+    assert (noise["num_examples"], noise["num_examples_outside"], noise["num_importance_samples"]) == (60, 60, 2)
+    assert (folder / "ood_noise.png").stat().st_size > 5000
+
+
+def test_other_images_are_brought_to_the_size_of_the_models(evaluate, tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "colours.npz", images=rng.integers(0, 256, (40, 9, 7, 3), dtype=np.uint8))
+    assert evaluate("--ood_dataset", tmp_path / "colours.npz", "--num_importance_samples", 0) == 0
+    found = metrics()["test"]["out_of_distribution"]["colours"]
+    assert found["num_examples_outside"] == 4
+    assert found["num_importance_samples"] == 1
+
+
+def test_others_that_do_not_suit_are_refused_first(evaluate, capsys):
+    assert evaluate("--ood_dataset", "moons") == 1
+    told = capsys.readouterr()
+    assert "moons has points, the model is of the other kind" in told.err
+    assert told.err.count("\n") == 1
+    assert "ELBO" not in told.out
+
+
+# Probes
+
+
+def test_a_linear_probe_sees_what_is_linear_and_neighbours_what_is_near():
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(600, 2))
+    ring = (np.linalg.norm(codes, axis=1) > 1.2).astype(int)
+    side = (codes[:, 0] > 0).astype(int)
+    for classes, linear in ((side, 0.95), (ring, 0.5)):
+        data = codes[:400], classes[:400], codes[400:], classes[400:]
+        assert (probes.linear_probe(*data) > 0.8) == (linear > 0.8)
+        assert probes.nearest_neighbours(*data) > 0.85
+
+
+# Comparison
+
+
+@pytest.fixture(scope="module")
+def binarized(tmp_path_factory, trained_run, idx_folder):  # noqa: F811
+    """Another VAE in the same folders."""
+    import assignment
+
+    flags = ["--data_dir", idx_folder, "--dataset", "mnist", "--num_epochs", 3, "--batch_size", 32, "--hidden_dims", 8]
+    flags += ["--binarize", "dynamic", "--run_name", "binary", "--checkpoint_dir", trained_run / "model_ckpts"]
+    assert assignment.main(list(map(str, [*flags, "--output_dir", trained_run / "outputs"]))) == 0
+    return trained_run
+
+
+def test_runs_are_compared_side_by_side_without_tensorflow(binarized):
+    runs = ["vae/mnist", "vae/binary", str(binarized / CVAE_CHECKPOINT)]
+    done = run_process("--compare", *runs, cwd=binarized)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "NOTE: these figures are not comparable with one another: binarize is dynamic and none" in done.stdout
+    assert "bound on is log p(x) and log p(x|y)" in done.stdout
+    with open(binarized / "outputs/comparison/comparison.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run"] for row in rows] == ["vae/mnist", "vae/binary", "cvae/mnist"]
+    test = metrics(binarized / "outputs/vae/mnist")["test"]
+    assert float(rows[0]["elbo"]) == pytest.approx(test["elbo"], rel=1e-5)
+    assert rows[1]["epoch"] == "3"
+    assert (binarized / "outputs/comparison/comparison.png").stat().st_size > 20_000
+    assert "tensorflow" not in done.stdout
+
+
+def test_comparable_runs_get_no_note_and_a_name_of_their_own(script, binarized, capsys):
+    run = binarized / "model_ckpts/vae/binary"
+    assert script("--compare", run, run / "vae.weights.h5", "--run_name", "mine", only=True) == 0
+    out = capsys.readouterr().out
+    assert "NOTE" not in out
+    assert "picture and table: outputs/mine" in out
+
+
+def test_each_figure_of_a_comparison_has_its_number_of_examples(script, tmp_path):
+    assert script("--num_epochs", 1, "--num_importance_samples", 2, "--max_examples", 10) == 0
+    assert script("--compare", "vae/mnist", only=True) == 0
+    with open(tmp_path / "outputs/comparison/comparison.csv") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["n"], row["K"], row["n of log p(x)"]) == ("60", "2", "10")
+
+
+def test_a_comparison_shows_short_runs_whole_and_what_is_not_comparable(figures, tmp_path):
+    short = {"epoch": [1, 2], "elbo": [-60.0, -50.0], "rate": [5.0, 9.0], "distortion": [55.0, 41.0]}
+    long = {name: [values[0], *20 * [values[1]]] for name, values in short.items()}
+    for run, is_whole in ((short, True), (long, False)):
+        visualize.save_comparison(tmp_path / "c.png", {"vae/a": run}, ["run"], [["vae/a"]], "Not comparable: split")
+        figure = figures["c.png"]
+        bottom, top = figure.axes[1].get_ylim()
+        assert top > -50
+        assert (bottom < -60) == is_whole
+        assert figure.get_supxlabel() == "Not comparable: split"
+
+
+def test_a_run_that_is_not_there_is_named(script, capsys):
+    assert script("--compare", "vae/none", only=True) == 1
+    assert "--compare: vae/none is neither a checkpoint nor a run" in capsys.readouterr().err
+
+
+# TensorBoard
+
+
+def test_curves_and_pictures_for_tensorboard(script, tmp_path):
+    pytest.importorskip("tensorboard", reason="needs the optional package tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert script("--tensorboard", "--sample_and_save_frequency", 2) == 0
+    assert script("--load_weights", "--num_epochs", 3, "--tensorboard", only=True) == 0
+    events = EventAccumulator(str(tmp_path / "outputs/vae/mnist/tensorboard"), {"tensors": 0}).Reload()
+    tags = events.Tags()["tensors"]
+    assert {"elbo/train", "elbo/test", "rate/test", "samples", "reconstructions"} <= set(tags)
+    assert [event.step for event in events.Tensors("elbo/test")] == [1, 2, 3]
+    assert [event.step for event in events.Tensors("samples")] == [2]
+
+
+def test_tensorboard_is_missed_in_one_line_before_anything_is_done(script, tmp_path, monkeypatch, capsys):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "tensorboard" else find(name))
+    assert script("--tensorboard") == 1
+    error = capsys.readouterr().err
+    assert "pip install -r requirements-tensorboard.txt" in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
