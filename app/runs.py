@@ -14,11 +14,10 @@ from app import flags, records
 from app.config import FALLBACK, KEPT, OF_MACHINE, checkpoint_path, resolve_config, run_folders, suit_data
 from app.events import EventLog, require_tensorboard
 from app.report import Report, describe_run
-from data import is_path, load_dataset, load_others
+from data import Dataset, is_path, load_dataset, load_others
 from pictures import examples, latents
 from sources.batches import evaluation_batches, training_batches
 from sources.downloads import OutOfReachError
-from sources.examples import Dataset
 from sources.readers import DataError
 from storage.checkpoints import CheckpointError, all_variables, load_weights, read_header, save_model_weights
 from storage.errors import UserError
