@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from app import records
+from data import Dataset, Examples
 from evaluation import bounds, probes
 from sources.batches import evaluation_batches
-from sources.examples import Dataset, Examples
 from vae import VAE
 
 LOG_LIKELIHOODS = {"log_p_x_given_y": "log p(x|y)", "log_p_x": "log p(x)"}

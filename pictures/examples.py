@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 import visualize
+from data import Dataset, Examples, class_numbers
 from sources.batches import prepare
-from sources.examples import Dataset, Examples, class_numbers
 from storage.files import replacing
 from vae import CVAE, VAE, VLAE
 

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 import visualize
+from data import Dataset, Examples, class_numbers
 from parts.priors import FlowPrior
 from pictures.examples import to_batch
-from sources.examples import Dataset, Examples, class_numbers
 from vae import CVAE, VAE
 
 PAIRS, STEPS = 8, 12  # rows and steps of interpolation.png

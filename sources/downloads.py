@@ -13,14 +13,10 @@ import tempfile
 
 import numpy as np
 
-from sources.readers import DataError, aligned_empty, first_line
+from sources.readers import OutOfReachError, aligned_empty, first_line
 
 CONNECT_SECONDS, READ_SECONDS = 5, 20  # how long a silent server is waited for
 RETRIES = 2
-
-
-class OutOfReachError(DataError):
-    """A dataset is not on this machine and cannot be downloaded."""
 
 
 def cache_folder() -> pathlib.Path:

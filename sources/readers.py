@@ -16,6 +16,7 @@ import numpy as np
 from storage.errors import UserError
 
 ALIGNMENT = 64  # bytes
+DARK = 64  # if no pixel is as bright, the range of the values was probably misunderstood
 CHUNK = 16 * 2**20  # bytes that are read or converted at a time
 IDX_STEMS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 MOST_CLASSES = 1000
@@ -24,6 +25,10 @@ MOST_DEFLATED = 1032  # bytes that gzip and zip can make of one, so that a small
 
 class DataError(UserError):
     """A dataset cannot be had or is not what it should be; the message says which, where, and what to do."""
+
+
+class OutOfReachError(DataError):
+    """A dataset is not on this machine and cannot be downloaded."""
 
 
 @contextlib.contextmanager

@@ -148,7 +148,7 @@ def test_image_size_brings_images_to_one_size(script, tmp_path, colour_folder, c
     Image.new("RGB", (30, 20)).save(colour_folder / "red" / "large.png")
     flags = ["--dataset", colour_folder, "--num_epochs", 1, "--hidden_dims", 4]
     assert script(*flags) == 1
-    assert "say with --image_size what to bring them to" in capsys.readouterr().err
+    assert "choose one size for all with --image_size" in capsys.readouterr().err
     assert script(*flags, "--image_size", 8, 6) == 0
     assert "8x6 colour images" in capsys.readouterr().out
     assert script(*flags, "--image_size", 8, "--load_weights") == 1
