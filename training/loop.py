@@ -15,12 +15,11 @@ from parts.networks import NETWORKS
 from storage.errors import UserError
 from training.devices import gathered, shared
 from training.interrupts import deferred, stop
-from training.optimizers import AveragedAdam, AveragedMuon
+from training.optimizers import OPTIMIZERS
 from vae import VAE
 
 FIGURES = ("loss", "elbo", "rate", "distortion")
 BLOCK_BYTES = 2**25  # of batches that are trained on without a return to Python
-OPTIMIZERS = {"vae": AveragedAdam, "cvae": AveragedAdam, "vlae": AveragedMuon}
 
 
 class TrainingError(UserError):
@@ -40,7 +39,7 @@ def exchanged_weights(model: VAE):
 
 def compile_model(model: VAE, learning_rate: float = 1e-3) -> None:
     """Make the model ready for `train` and `evaluate`, with a built optimizer, as loading a checkpoint needs it."""
-    model.compile(OPTIMIZERS[model.arguments["model"]](learning_rate), jit_compile=False)
+    model.compile(OPTIMIZERS[model.optimizer_name](learning_rate), jit_compile=False)
     if model.distribute_strategy.num_replicas_in_sync == 1:  # with replicas neither XLA nor a loop over steps works
         compiled = NETWORKS[model.arguments["network"]]["compiled"]
         if compiled == "loop" and model.arguments["window"]:

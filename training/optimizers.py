@@ -92,3 +92,6 @@ def orthogonalized(matrix: tf.Tensor, num_iterations: int = 5) -> tf.Tensor:
         gram = tf.matmul(x, x, transpose_b=True)
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
     return tf.transpose(x) if is_tall else x
+
+
+OPTIMIZERS = {"adam": AveragedAdam, "muon": AveragedMuon}
