@@ -18,7 +18,7 @@ from parts.autoregressive import Autoregressive
 from parts.likelihoods import LIKELIHOODS, ColourLogistic, Likelihood, sum_per_example
 from parts.networks import NETWORKS, Decoder, PixelLayers, Stack, computing_in
 from parts.priors import PRIORS, normal_log_prob
-from parts.replicas import as_logs, batch_mean, batch_normal
+from parts.replicas import batch_mean, batch_normal, share_of_replica
 
 FEATURES = 32  # channels of the map that a VLAE's decoder makes of z
 SAMPLE_BLOCK = 500  # codes that are decoded at once
@@ -121,7 +121,8 @@ class VAE(keras.Model):
         with tf.GradientTape() as tape:
             distortion, latent_rates = self.terms(x, labels, seed)
             loss = self.objective(distortion, latent_rates)
-        gradients = tape.gradient(loss, self.trainable_variables)
+            share = share_of_replica(loss)
+        gradients = tape.gradient(share, self.trainable_variables)
         self.optimizer.apply(gradients, self.trainable_variables)
         return self.track(loss, distortion, latent_rates)
 
@@ -137,10 +138,7 @@ class VAE(keras.Model):
         for tracker, values in zip(self.trackers, (losses, -(distortion + rate), rate, distortion), strict=True):
             tracker.update_state(values)
         self.finite_steps.update_state(tf.math.is_finite(loss))
-        return as_logs({metric.name: metric.result() for metric in self.metrics})
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """Nothing: the weights are there. Keras would take the mean of replicas' rows, of which there may be fewer."""
+        return {metric.name: metric.result() for metric in self.metrics}
 
     def likelihood_params(self, z: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
         """What the likelihood is given to make p(x|z)."""
