@@ -8,8 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import assert_same_tensors
-from test_script import metrics
+from conftest import assert_same_tensors, metrics
 
 import vae
 from storage.checkpoints import read_header

@@ -4,10 +4,9 @@ import functools
 
 import numpy as np
 import pytest
-from conftest import SHARED_MNIST, assert_same_tensors
+from conftest import SHARED_MNIST, assert_same_tensors, metrics
 from matplotlib.image import imread
 from PIL import Image
-from test_script import metrics
 
 from storage.checkpoints import read_header
 

@@ -5,9 +5,8 @@ import importlib.util
 
 import numpy as np
 import pytest
-from conftest import run_process
+from conftest import CHECKPOINT, metrics, run_process
 from matplotlib.figure import Figure
-from test_script import CHECKPOINT, metrics, trained_run  # noqa: F401
 
 import visualize
 from evaluation import probes
@@ -17,7 +16,7 @@ CVAE_CHECKPOINT = "model_ckpts/cvae/mnist/cvae.weights.h5"
 
 
 @pytest.fixture
-def evaluate(script, trained_run):  # noqa: F811
+def evaluate(script, trained_run):
     """Evaluate the trained VAE, or CVAE, with these flags."""
 
     def run(*flags, checkpoint=CHECKPOINT):
@@ -83,7 +82,7 @@ def test_the_trained_model_is_not_called_collapsed(evaluate, capsys):
 
 
 @pytest.fixture
-def figures(monkeypatch):
+def figures(monkeypatch, real_pictures):
     """Those that were saved, by the names of their files."""
     saved, savefig = {}, Figure.savefig
 
@@ -124,7 +123,7 @@ def test_interpolation_stays_between_the_lengths_of_its_ends_and_turns_evenly():
 
 
 @pytest.mark.parametrize("checkpoint", [CHECKPOINT, CVAE_CHECKPOINT])
-def test_noise_is_told_from_the_test_set(evaluate, tmp_path, checkpoint):
+def test_noise_is_told_from_the_test_set(evaluate, tmp_path, checkpoint, real_pictures):
     assert evaluate("--ood_dataset", "noise", "--num_importance_samples", 2, checkpoint=checkpoint) == 0
     folder = tmp_path / "outputs" / checkpoint.split("/")[1] / "mnist"
     found = metrics(folder)["test"]
@@ -171,7 +170,7 @@ def test_a_linear_probe_sees_what_is_linear_and_neighbours_what_is_near():
 
 
 @pytest.fixture(scope="module")
-def binarized(tmp_path_factory, trained_run, idx_folder):  # noqa: F811
+def binarized(tmp_path_factory, trained_run, idx_folder):
     """Another VAE in the same folders."""
     import assignment
 
