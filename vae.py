@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from parts import catalogue
 from parts.autoregressive import Autoregressive
 from parts.likelihoods import LIKELIHOODS, ColourLogistic, Likelihood, sum_per_example
 from parts.networks import NETWORKS, Decoder, PixelLayers, Stack, computing_in
@@ -235,7 +236,7 @@ def reparameterize(mean: tf.Tensor, logvar: tf.Tensor, seed: tf.Tensor) -> tf.Te
     return mean + tf.exp(0.5 * logvar) * noise
 
 
-MODELS = {"vae": VAE, "cvae": CVAE, "vlae": VLAE}
+MODELS = {name: globals()[entry.class_name] for name, entry in catalogue.MODELS.items()}
 
 
 def build_model(
@@ -271,7 +272,7 @@ def build_model(
     if (prior != "standard" and not model_class.takes_learned_prior) or (window and not model_class.takes_window):
         raise ValueError(f"a {model} has a standard prior and no window")
     parts = NETWORKS[network]
-    widths = tuple(hidden_dims or parts["hidden_dims"])
+    widths = tuple(hidden_dims or catalogue.NETWORKS[network].hidden_dims)
     policy = "mixed_bfloat16" if mixed_precision else "float32"
 
     def make_body(output_shape: Sequence[int]) -> keras.layers.Layer:

@@ -135,7 +135,7 @@ def is_of(header: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
 def averages_over_seeds(
     rows: Sequence[Mapping[str, Any]], headers: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """For each group of runs that differ in the seed alone: a row of their mean, and one of their standard deviation."""
+    """Two rows for each group of runs that differ in the seed alone: their mean and their standard deviation."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row, header in zip(rows, headers, strict=True):
         passed_over = ("seed", "run_name", "data_dir", "tensorboard")

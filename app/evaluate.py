@@ -5,13 +5,13 @@ from typing import Any
 from evaluation.measurement import Measurement
 from pictures.separation import draw_separation
 from pictures.training import draw_history
-from training.state import TrainingState
 
 from app import records, report
 from app.draw import album_of, draw_held_out
 from app.rules import FlagError
 from app.run import Run
 from data import Dataset, load_others
+from training.state import TrainingState
 from vae import VAE
 
 

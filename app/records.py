@@ -17,7 +17,6 @@ from storage.files import replacing
 
 if TYPE_CHECKING:  # they import TensorFlow
     from training.state import TrainingState
-
     from vae import VAE
 
 SPLITS = ("test", "validation")

@@ -47,7 +47,7 @@ def unbroken_streams() -> Iterator[None]:
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:  # it was closed by whoever started the program
             to_nowhere(descriptor)
-            setattr(sys, name, open(descriptor, "w", closefd=False))
+            setattr(sys, name, os.fdopen(descriptor, "w", closefd=False))
         getattr(sys, name).reconfigure(errors="backslashreplace")  # file names may hold what the screen cannot show
         setattr(sys, name, Unbroken(getattr(sys, name)))
     try:

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from training.state import TrainingState
-
 from app import records
 from app.draw import draw_epoch
 from app.events import EventLog
@@ -19,6 +17,7 @@ from storage.checkpoints import CheckpointError, read_header, save_model_weights
 from storage.files import make_folder, remove_partial
 from training import devices, loop
 from training.interrupts import Stopped
+from training.state import TrainingState
 from vae import VAE
 
 EPOCH_PICTURES = ("samples", "reconstructions")
@@ -79,8 +78,8 @@ def refuse_nothing_to_train(run: Run, state: TrainingState, *, is_newest: bool) 
     """Raise a FlagError if figures of this checkpoint would take the place of those of a later or another one."""
     if not is_newest:
         raise FlagError(
-            f"{run.source} has {state.epoch} epochs, so --num_epochs {run.settings.num_epochs} leaves nothing to train: "
-            "give more, or --evaluate"
+            f"{run.source} has {state.epoch} epochs, so --num_epochs {run.settings.num_epochs} leaves nothing to "
+            "train: give more, or --evaluate"
         )
 
 

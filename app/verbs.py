@@ -5,7 +5,6 @@ import hashlib
 
 import keras
 import tensorflow as tf
-from training.state import TrainingState
 
 from app.evaluate import evaluate, open_other_data
 from app.plan import Plan
@@ -22,6 +21,7 @@ from storage.locks import holding
 from training import devices
 from training.interrupts import Stopped
 from training.loop import compile_model
+from training.state import TrainingState
 from vae import VAE, build_model
 
 

@@ -12,6 +12,8 @@ import math
 import keras
 import tensorflow as tf
 
+from parts import catalogue
+
 
 class Likelihood(keras.layers.Layer):
     """The interface. A layer, so that a likelihood may own weights."""
@@ -217,4 +219,4 @@ def sum_per_example(values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(values, axis=list(range(1, values.shape.rank)))
 
 
-LIKELIHOODS = {"bernoulli": Bernoulli, "gaussian": Gaussian, "sigma": Sigma, "logistic": DiscretizedLogistic}
+LIKELIHOODS = {name: globals()[entry.class_name] for name, entry in catalogue.LIKELIHOODS.items()}

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 
 @dataclasses.dataclass
@@ -27,7 +27,7 @@ class TrainingState:
     settings: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @classmethod
-    def from_header(cls, header: Mapping[str, Any]) -> Self:
+    def from_header(cls, header: Mapping[str, Any]) -> "TrainingState":
         """The state that a checkpoint holds among other things; what an earlier version left out is as at the start."""
         names = [field.name for field in dataclasses.fields(cls)]
         return cls(**{name: header[name] for name in names if name in header})
