@@ -9,13 +9,20 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-import visualize
-from app import flags, records
+from app import flags, records, report
 from app.config import FALLBACK, KEPT, OF_MACHINE, checkpoint_path, resolve_config, run_folders, suit_data
 from app.events import EventLog, require_tensorboard
-from app.report import Report, describe_run
 from data import is_path, load_dataset, load_others
-from pictures import examples, latents
+from evaluation.measurement import Measurement
+from pictures.album import Album
+from pictures.charts import draw_history, draw_separation
+from pictures.interpolation import draw_interpolation
+from pictures.latent_space import draw_latent_space
+from pictures.manifold import draw_manifold
+from pictures.reconstructions import draw_reconstructions
+from pictures.samples import draw_samples, make_samples, save_samples
+from pictures.style_transfer import draw_style_transfer
+from pictures.traversals import draw_traversals
 from sources.batches import evaluation_batches, training_batches
 from sources.downloads import OutOfReachError
 from sources.examples import Dataset
@@ -58,24 +65,24 @@ def run(given: dict[str, Any]) -> None:
             model = make_model(config, dataset, header)
         others = open_others(config, model, dataset) if is_reporting else None  # before anything that takes long
         output_dir, of_data = run_folders(config)[1], vars(dataset) if dataset else header["dataset"]
-        caption = f"run {config['model']}/{output_dir.name}, dataset {of_data['name']}"
+        album = Album(output_dir, caption=f"run {config['model']}/{output_dir.name}, dataset {of_data['name']}")
         held = run_folders(config) if config["train"] and is_chief else ()
-        with holding(held), visualize.captioned(caption):
+        with holding(held):
             if header is not None:
                 header |= load_weights(model, config["checkpoint"])  # a training may have replaced the file meanwhile
                 model.optimizer.learning_rate.assign(config["learning_rate"])
             if config["strategy"] == "multi_worker":
                 refuse_other_workers(config, model, dataset, header)
             if config["train"]:
-                header = train(config, model, dataset, header)
+                header = train(config, model, dataset, header, album)
             if not is_chief:
                 return
             make_folder(output_dir)
             try:
                 if is_reporting:
-                    evaluate(config, model, dataset, header, others)
+                    evaluate(config, model, dataset, header, others, album)
                 if config["train"] or config["sample"]:
-                    draw_samples(config, model, dataset, of_data["class_names"])
+                    sample(config, model, dataset, of_data["class_names"], album)
             except Stopped as stopped:
                 told = "stopped among figures and pictures; the same command with --load_weights makes them again"
                 raise Stopped(stopped.number, told) if config["train"] else stopped from None
@@ -180,7 +187,9 @@ def refuse_other_workers(config: dict[str, Any], model: VAE, dataset: Dataset, h
     devices.refuse_differences(told, model.distribute_strategy)
 
 
-def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str, Any] | None) -> dict[str, Any]:
+def train(
+    config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str, Any] | None, album: Album
+) -> dict[str, Any]:
     """Train to --num_epochs, leaving checkpoints, history and epoch pictures; returns the last checkpoint's header."""
     checkpoint_dir, output_dir = run_folders(config)
     state = loop.new_state() | (header or {})
@@ -229,7 +238,7 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
         if events:
             events.write_figures(state["history"][-1])
         if epoch % config["sample_and_save_frequency"] == 0:
-            draw_epoch(config, model, dataset, prefix=f"epoch_{epoch:03d}_")
+            draw_epoch(config, model, dataset, album.with_prefix(f"epoch_{epoch:03d}_"))
             if events:
                 for name in EPOCH_PICTURES:
                     events.write_picture(output_dir / f"epoch_{epoch:03d}_{name}.png", name, epoch)
@@ -294,36 +303,48 @@ def previous(folder: pathlib.Path) -> pathlib.Path:
 
 
 def evaluate(
-    config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str, Any], others: Dataset | None
+    config: dict[str, Any],
+    model: VAE,
+    dataset: Dataset,
+    header: dict[str, Any],
+    others: Dataset | None,
+    album: Album,
 ) -> None:
     """metrics.json, history and the pictures that need held-out data; what may take long comes last."""
-    output_dir, binarize, seed = run_folders(config)[1], config["binarize"], config["seed"]
-    report = Report(model, dataset, binarize=binarize, seed=seed, max_examples=config["max_examples"])
-    metrics = describe_run(config, model, dataset, header, output_dir.name)
-    figures = metrics[dataset.split] = report.bounds()
-    figures["latents"] = report.latents()
+    output_dir, binarize, seed = album.folder, config["binarize"], config["seed"]
+    shown_binarize = None if dataset.is_points else binarize
+    measurement = Measurement(model, dataset, binarize=binarize, seed=seed, max_examples=config["max_examples"])
+    metrics = report.describe_run(config, model, dataset, header, output_dir.name)
+    figures = metrics[dataset.split] = measurement.bounds()
+    report.print_bounds(figures, split=dataset.split, binarize=shown_binarize, bound_on=model.bound_on)
+    figures["latents"] = measurement.latents()
+    report.print_latents(figures["latents"], has_window=bool(model.arguments["window"]))
     records.write_metrics(output_dir, metrics)
     if config["train"]:  # an older checkpoint's history is not that of the run
         records.write_history(output_dir, header["history"])
-        examples.draw_history(output_dir, header["history"])
-    examples.draw_reconstructions(output_dir, model, dataset, binarize, seed)
-    latents.draw_interpolation(output_dir, model, dataset, binarize, seed)
-    latents.draw_latent_space(output_dir, model, dataset, binarize, seed)
+        draw_history(album, header["history"])
+    draw_reconstructions(album, model, dataset, binarize, seed)
+    draw_interpolation(album, model, dataset, binarize, seed)
+    draw_latent_space(album, model, dataset, binarize, seed)
     if not dataset.is_points:
-        latents.draw_traversals(output_dir, model, dataset, report.terms, binarize, seed)
+        draw_traversals(album, model, dataset, measurement.terms, binarize, seed)
         if model.is_conditional and not dataset.has_several_labels():
-            latents.draw_style_transfer(output_dir, model, dataset, binarize, seed)
+            draw_style_transfer(album, model, dataset, binarize, seed)
     if config["evaluate"]:
-        figures["probes"] = report.probes()
+        figures["probes"] = measurement.probes()
+        report.print_probes(figures["probes"], is_conditional=model.is_conditional)
     if config["num_importance_samples"]:
-        figures |= report.log_likelihoods(config["num_importance_samples"])
+        found = measurement.log_likelihoods(config["num_importance_samples"])
+        report.print_log_likelihoods(found)
+        figures |= found
     records.write_metrics(output_dir, metrics)
     if others is not None:
         num_samples = max(config["num_importance_samples"], 1)
-        found, scores = report.out_of_distribution(others, num_samples)
+        found, scores = measurement.out_of_distribution(others, num_samples)
+        report.print_out_of_distribution(found, dataset=dataset.name, ood_dataset=others.name)
         figures["out_of_distribution"] = {others.name: found}
         records.write_metrics(output_dir, metrics)
-        examples.draw_separation(output_dir, others.name, scores, found["auroc"], num_samples)
+        draw_separation(album, others.name, scores, found["auroc"], num_samples)
 
 
 def open_others(config: dict[str, Any], model: VAE, dataset: Dataset) -> Dataset | None:
@@ -335,31 +356,22 @@ def open_others(config: dict[str, Any], model: VAE, dataset: Dataset) -> Dataset
     return load_others(config["ood_dataset"], config["data_dir"], dataset.data_shape, offline=config["offline"])
 
 
-def draw_samples(
-    config: dict[str, Any], model: VAE, dataset: Dataset | None, class_names: Sequence[str], prefix: str = ""
+def sample(
+    config: dict[str, Any], model: VAE, dataset: Dataset | None, class_names: Sequence[str], album: Album
 ) -> None:
     """samples.png (and samples.npz for --sample), and the manifold where there are two latents."""
-    output_dir = run_folders(config)[1]
     classes = None
     if model.is_conditional:
         classes = config["labels"] or range(min(len(class_names), MOST_CLASSES_DRAWN))
-    examples.draw_samples(
-        output_dir,
-        model,
-        num=config["num_samples"],
-        classes=classes,
-        class_names=class_names,
-        seed=config["seed"],
-        dataset=dataset,
-        prefix=prefix,
-        save_arrays=config["sample"] and not prefix,
-    )
-    if config["latent_size"] == 2 and not prefix:
-        latents.draw_manifold(output_dir, model, class_names, config["seed"], dataset)
+    samples = make_samples(model, num=config["num_samples"], classes=classes, seed=config["seed"])
+    draw_samples(album, samples, class_names, dataset)
+    if config["sample"] and not album.prefix:
+        save_samples(album.path("samples.npz"), samples)
+    if config["latent_size"] == 2 and not album.prefix:
+        draw_manifold(album, model, class_names, config["seed"], dataset)
 
 
-def draw_epoch(config: dict[str, Any], model: VAE, dataset: Dataset, prefix: str) -> None:
+def draw_epoch(config: dict[str, Any], model: VAE, dataset: Dataset, album: Album) -> None:
     """The pictures that show how training goes on."""
-    draw_samples(config, model, dataset, dataset.class_names, prefix)
-    output_dir = run_folders(config)[1]
-    examples.draw_reconstructions(output_dir, model, dataset, config["binarize"], config["seed"], prefix)
+    sample(config, model, dataset, dataset.class_names, album)
+    draw_reconstructions(album, model, dataset, config["binarize"], config["seed"])

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from conftest import run_process
 from matplotlib.figure import Figure
+from pictures.latents import slerp
 from test_script import CHECKPOINT, metrics, trained_run  # noqa: F401
 
 import visualize
 from evaluation import probes
-from pictures.latents import slerp
 
 CVAE_CHECKPOINT = "model_ckpts/cvae/mnist/cvae.weights.h5"
 
