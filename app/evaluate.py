@@ -2,15 +2,14 @@
 
 from typing import Any
 
-from evaluation.measurement import Measurement
-from pictures.separation import draw_separation
-from pictures.training import draw_history
-
 from app import records, report
 from app.draw import album_of, draw_held_out
 from app.rules import FlagError
 from app.run import Run
 from data import Dataset, load_others
+from evaluation.measurement import Measurement
+from pictures.album import Album
+from pictures.charts import draw_history, draw_separation
 from training.state import TrainingState
 from vae import VAE
 
@@ -61,10 +60,10 @@ def evaluate(run: Run, model: VAE, dataset: Dataset, state: TrainingState, other
         records.write_metrics(outputs, metrics)
 
 
-def separate(run: Run, measurement: Measurement, album, other_data: Dataset) -> dict[str, Any]:
+def separate(run: Run, measurement: Measurement, album: Album, other_data: Dataset) -> dict[str, Any]:
     """How well the bound on log p(x) tells the held-out data from others; with a picture."""
     num_samples = max(run.settings.num_importance_samples, 1)
     figures, scores = measurement.out_of_distribution(other_data, num_samples)
-    report.print_separation(figures, measurement.dataset.name, other_data.name)
+    report.print_out_of_distribution(figures, dataset=measurement.dataset.name, ood_dataset=other_data.name)
     draw_separation(album, other_data.name, scores, figures["auroc"], num_samples)
     return figures

@@ -17,7 +17,7 @@ import numpy as np
 
 import visualize
 from data import load_dataset
-from pictures.examples import to_batch
+from pictures.batches import to_batch
 from sources.batches import evaluation_batches
 from storage.checkpoints import load_weights, read_header
 from training.loop import compile_model

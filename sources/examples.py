@@ -23,6 +23,10 @@ class Examples:
     def __getitem__(self, index) -> "Examples":
         return Examples(self.x[index], self.labels[index])
 
+    def random_choice(self, num: int, seed: int) -> "Examples":
+        """`num` of the examples, or all if they are fewer, in a random order: files may be sorted."""
+        return self[np.random.default_rng(seed).permutation(len(self))[:num]]
+
 
 @dataclasses.dataclass(frozen=True)
 class RawData:
