@@ -219,7 +219,7 @@ def make_dataset(name: str, raw: RawData) -> Dataset:
     Raises:
         DataError: if the training and test examples do not fit together, or the labels not the class names.
     """
-    source, class_names = raw.source, raw.class_names
+    source, class_names = raw.source, tuple(raw.class_names)
     (train_x, train_labels), (test_x, test_labels) = raw.splits["train"], raw.splits["test"]
     if train_x.shape[1:] != test_x.shape[1:]:
         raise DataError(

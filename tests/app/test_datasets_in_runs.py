@@ -193,7 +193,7 @@ def test_offline_without_a_dataset_falls_back(script, capsys, empty_tfds):
     assert script("--offline", "--num_epochs", 1, "--hidden_dims", 8) == 0
     out = capsys.readouterr().out
     assert "NOTE: MNIST is out of reach, so this run uses mnist_sample" in out
-    assert "--offline forbids to download it" in out
+    assert "--offline forbids downloading it" in out
     assert script("--offline", "--dataset", "kmnist") == 1
     assert "--offline forbids" in capsys.readouterr().err
 

@@ -199,7 +199,7 @@ def test_a_server_that_does_not_answer_is_given_up(tmp_path):
         started = time.perf_counter()
         with (
             pytest.raises(requests.exceptions.RequestException),
-            downloads.impatient_downloads(connect_seconds=0.2, read_seconds=0.2, retries=1),
+            downloads.download_timeouts(connect_seconds=0.2, read_seconds=0.2, retries=1),
             downloader._open_url(url),
         ):
             pass
