@@ -213,7 +213,10 @@ def open_dataset(given: Mapping[str, Any], header: Mapping[str, Any] | None) -> 
         dataset = load_dataset(FALLBACK, image_size=known["image_size"])
     if header:
         refuse_other_data(dataset, header, must_match="train" in verbs_of(given) or is_path(known["dataset"]))
-    if known["validation_size"]:
+    if header and asks_for_test_set(given, header):
+        trained_on = dataset.hold_out(header["config"]["validation_size"]).train
+        dataset = dataclasses.replace(dataset, train=trained_on)
+    elif known["validation_size"]:
         dataset = dataset.hold_out(known["validation_size"])
     return dataset, fallback_from, notes
 

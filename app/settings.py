@@ -309,4 +309,4 @@ def stored_type(name: str) -> Any:
     for option in options:
         origin = typing.get_origin(option) or option
         kinds += {tuple: [list], float: [int, float]}.get(origin, [origin])
-    return tuple(kinds)
+    return tuple(kinds) if len(kinds) > 1 else kinds[0]

@@ -15,7 +15,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import tensorflow as tf
-from app.config import VLAE_IMAGE_DEFAULTS
 
 from evaluation.importance import ImportanceWeighter
 from vae import build_model
@@ -23,8 +22,14 @@ from vae import build_model
 MODELS = {
     "vae": {},
     "conv": {"network": "conv"},
-    "vlae": {name: VLAE_IMAGE_DEFAULTS[name] for name in ("network", "activation", "window")}
-    | {"prior": "flow", "latent_size": 12, "num_classes": 10},
+    "vlae": {
+        "network": "resnet",
+        "activation": "elu",
+        "window": 7,
+        "prior": "flow",
+        "latent_size": 12,
+        "num_classes": 10,
+    },
 }
 
 

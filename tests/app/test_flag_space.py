@@ -202,7 +202,7 @@ def some(random, names, least, most):
 
 def draw_session(random):
     """A training run, and a command that may have to do with it: with its flags repeated, or not."""
-    of_run = ["--dataset", random.choice(TINY["dataset"]), "--model", random.choice(flags.MODELS)]
+    of_run = ["--dataset", random.choice(TINY["dataset"]), "--model", random.choice(ACTIONS["model"].choices)]
     first = [*SMALL, *of_run, *some(random, SETTINGS, 2, 6)]
     known = random.choice([first, ["--num_epochs", "2", *of_run]])
     return first, [*known, *some(random, WHAT_TO_DO, 1, 2), *some(random, SETTINGS, 0, 2)]

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from app.config import read_run
+from app.run import read_run
 from storage import checkpoints
 from storage.checkpoints import CheckpointError, load_weights, read_header, save_model_weights
 from training.loop import compile_model

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
-from app.config import RUN, read_run
+from app.run import HEADER as HEADER_TYPES, read_run
 from data import load_dataset
 from sources.readers import DataError
 from storage import checkpoints
@@ -298,7 +298,7 @@ EXAMPLES = {int: 1, str: "x", float: 0.5, type(None): None}
 
 
 def example(wanted):
-    """A value of the types in config.RUN."""
+    """A value of the types in run.HEADER."""
     if isinstance(wanted, dict):
         return {key: example(part) for key, part in wanted.items()}
     if isinstance(wanted, list):
@@ -306,7 +306,7 @@ def example(wanted):
     return EXAMPLES[wanted[-1] if isinstance(wanted, tuple) else wanted]
 
 
-HEADER = {"format": checkpoints.FORMAT, **example(RUN)}
+HEADER = {"format": checkpoints.FORMAT, **example(HEADER_TYPES)}
 
 
 def checkpoint(path, header: bytes) -> bytes:
