@@ -2,45 +2,64 @@
 
 import ctypes
 import os
+import signal
 import sys
+import warnings
 
-from app import flags
-from training import interrupts
+if __name__ == "__main__":  # until the handlers of `main` are there, Ctrl-C ends the program without a traceback
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    warnings.simplefilter("ignore")  # of the libraries; PYTHONWARNINGS=error would end the program
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0, 1 for a failure told in one line, 130 after Ctrl-C, 143 after SIGTERM."""
-    given = flags.parse_flags(argv)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # file names may hold what the screen cannot show
-    try:
-        with interrupts.handled_by(interrupts.stop):
-            return run(given)
-    except interrupts.Stopped as stopped:
-        print(f"assignment.py: {stopped}", file=sys.stderr)
-        return stopped.exit_code
-    except Exception:
-        from app.records import versions
+    """Returns the exit code: 0, 1 for a failure told in one line, 128 + the signal's number after a signal."""
+    from app import flags
+    from app.screen import unbroken_streams
+    from training import interrupts
 
-        ran = ", ".join(f"{name} {version}" for name, version in versions().items())
-        print(f"assignment.py: this is a bug; please report it with all that follows ({ran})", file=sys.stderr)
-        raise
+    given = flags.parse_flags(argv)
+    with unbroken_streams():
+        try:
+            with interrupts.handled_by(interrupts.stop):
+                return run(given)
+        except interrupts.Stopped as stopped:
+            print(f"assignment.py: {stopped}", file=sys.stderr)
+            return stopped.exit_code
+        except Exception:
+            from app.records import versions
+
+            ran = ", ".join(f"{name} {version}" for name, version in versions().items())
+            print(f"assignment.py: this is a bug; please report it with all that follows ({ran})", file=sys.stderr)
+            raise
 
 
 def run(given: dict) -> int:
-    foreseeable = (OSError, MemoryError)
+    """Do what the flags ask for. TensorFlow is imported only when nothing else can be wrong."""
+    from storage.errors import UserError
+
     try:
         if "compare" in given:
-            from app import compare as work
+            from app.compare import compare as perform
+
+            perform(given)
         else:
-            keep_freed_memory(of_large_steps=given.get("model") == "vlae" or given.get("network") == "resnet")
-            import_tensorflow(is_quiet=given.get("strategy") == "multi_worker")
-            from app import runs as work
-        foreseeable = work.FORESEEABLE
-        work.run(given)
+            from app.plan import make_plan, open_source
+
+            if given.get("strategy") == "multi_worker":
+                os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it tells of a lost worker at length
+            source = open_source(given)
+            keep_freed_memory(of_large_steps=source.has_large_steps)
+            plan = make_plan(source)
+            from sources.quiet import import_tensorflow
+
+            import_tensorflow()
+            from app.verbs import perform
+
+            perform(plan)
     except ModuleNotFoundError as error:
         return failed(f"{error}: pip install -r requirements.txt, or activate the environment that has it")
-    except foreseeable as error:
+    except (UserError, OSError, MemoryError) as error:
         return failed(str(error) or type(error).__name__)
     return 0
 
@@ -65,26 +84,6 @@ def keep_freed_memory(of_large_steps: bool = False) -> None:
     libc.mallopt(m_trim_threshold, 2**31 - 1)
     if of_large_steps:
         libc.mallopt(m_arena_max, 1)
-
-
-def import_tensorflow(is_quiet: bool) -> None:
-    """Import TensorFlow without its start-up chatter, which it writes past Python straight to file descriptor 2.
-
-    It tells of errors there, unless `is_quiet`: of a lost worker it does so at length.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if is_quiet else "2")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        import tensorflow as tf
-
-        tf.config.list_physical_devices("GPU")  # here, because it too writes to file descriptor 2
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
 
 
 if __name__ == "__main__":

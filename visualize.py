@@ -1,38 +1,64 @@
-"""Arrays -> picture files. Knows nothing of models or datasets."""
+"""Arrays -> picture files. Knows nothing of models or datasets.
+
+Every function draws with the Agg canvas and matplotlib's default settings, whatever the user's are, and leaves those
+as they were. `caption` is written above the picture.
+"""
 
 import contextlib
-import contextvars
 import math
 import os
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from matplotlib import colormaps, patheffects
-from matplotlib.figure import Figure
 
 from storage.files import replacing
 
+
+@contextlib.contextmanager
+def tolerating_backend() -> Iterator[None]:
+    """matplotlib cannot even be imported where MPLBACKEND names a backend that is not installed, such as the one that
+    Jupyter exports to `!python`: here it is ignored then."""
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        yield
+    finally:
+        if backend:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend
+
+
+with tolerating_backend():
+    import matplotlib
+    from matplotlib import colormaps, patheffects
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
+
 DPI = 100
+PAD = 0.08  # inches around what is drawn
 GAP = 2  # pixels between the images of a grid
 MOST_IN_LEGEND = 30
 MARKERS = "o^sDvPX<>*"  # of classes, for print without colours
 PICTURE_WIDTH = 1000  # pixels; grids are enlarged by whole factors to about this
+MOST_MOVES = 300  # rounds in which names are moved apart
 LONG_RUN = 10  # epochs, from which on the first half is left out of a frame
-
-caption = contextvars.ContextVar("caption", default="")
 
 
 @contextlib.contextmanager
-def captioned(text: str):
-    """Within this context `text` stands above every picture."""
-    token = caption.set(text)
-    try:
+def own_settings() -> Iterator[None]:
+    """Within this context matplotlib's settings are its defaults; a letter without a glyph is drawn as a box."""
+    defaults = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+    with matplotlib.rc_context(defaults), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         yield
-    finally:
-        caption.reset(token)
 
 
+@own_settings()
 def save_image_grid(
     path: str | os.PathLike,
     images: np.ndarray,
@@ -40,6 +66,7 @@ def save_image_grid(
     title: str,
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
+    caption: str = "",
 ) -> None:
     """Images (rows, columns, height, width, channels) in [0, 1] as one grid; NaN images are left blank.
 
@@ -72,9 +99,10 @@ def save_image_grid(
             centres, map(plain, column_labels), fontsize=11, rotation=60 * turned, ha="right" if turned else "center"
         )
     axes.tick_params(length=0)
-    save(figure, path)
+    save(figure, path, caption)
 
 
+@own_settings()
 def save_latent_space(
     path: str | os.PathLike,
     codes: np.ndarray,
@@ -83,30 +111,66 @@ def save_latent_space(
     *,
     title: str,
     axis_labels: tuple[str, str],
+    caption: str = "",
 ) -> None:
     """A scatter plot of codes (n, 2), each the number of its class where there are classes, named at their medians."""
     figure = Figure(figsize=(7.5, 6.5), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     scatter(axes, codes, classes, class_names, numbered=True)
-    present = [] if classes is None else np.unique(classes)
-    outline = [patheffects.withStroke(linewidth=4, foreground="white")]
-    for number in present[:MOST_IN_LEGEND]:
-        middle, name = np.median(codes[classes == number], axis=0), plain(class_names[number])
-        axes.annotate(name, middle, fontsize=14, weight="bold", ha="center", va="center", path_effects=outline)
     add_legend(axes, markerscale=1)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xlabel(axis_labels[0])
     axes.set_ylabel(axis_labels[1])
-    axes.set_title(title, fontsize=11)
-    save(figure, path)
+    axes.set_title(plain(title), fontsize=11)
+    lay_out(figure)  # for where the names go, in pixels
+    present = [] if classes is None else np.unique(classes)[:MOST_IN_LEGEND]
+    name_classes(axes, {plain(class_names[i]): np.median(codes[classes == i], axis=0) for i in present})
+    save(figure, path, caption)
 
 
+def name_classes(axes: Axes, places: Mapping[str, np.ndarray]) -> None:
+    """Write each name at its place, or beside it, with a line to it, where names would cover one another."""
+    outline = [patheffects.withStroke(linewidth=4, foreground="white")]
+    style = {"fontsize": 14, "weight": "bold", "ha": "center", "va": "center", "path_effects": outline}
+    texts = [axes.text(*place, name, **style) for name, place in places.items()]
+    if not texts:
+        return
+    boxes = [text.get_window_extent() for text in texts]
+    centres = np.array([[(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2] for box in boxes])
+    sizes = np.array([[box.width + 10, box.height] for box in boxes])  # with a space between neighbours
+    moved = move_apart(centres, sizes, axes.get_window_extent())
+    for text, place, old, new in zip(texts, places.values(), centres, moved, strict=True):
+        position = axes.transData.inverted().transform(new)
+        text.set_position(position)
+        if np.linalg.norm(new - old) > 10:  # pixels
+            axes.plot(*zip(place, position, strict=True), color="black", linewidth=0.8, zorder=2.5)
+
+
+def move_apart(centres: np.ndarray, sizes: np.ndarray, frame: Bbox) -> np.ndarray:
+    """Centres (n, 2) of rectangles of these sizes, moved until none covers another; all stay within the frame as far
+    as there is room."""
+    centres = centres + np.arange(len(centres))[:, None] * 1e-3  # two at the same place have a direction too
+    low, high = frame.min + sizes / 2, frame.max - sizes / 2
+    for _ in range(MOST_MOVES):
+        apart = centres[:, None] - centres[None, :]
+        overlap = (sizes[:, None] + sizes[None, :]) / 2 - np.abs(apart)  # (n, n, 2)
+        covers = np.all(overlap > 0, axis=-1) & ~np.eye(len(centres), dtype=bool)
+        if not covers.any():
+            break
+        along = np.arange(2) == overlap.argmin(axis=-1)[..., None]  # the shorter way out
+        centres = centres + np.sum(covers[..., None] * along * np.sign(apart) * (overlap + 1) / 2, axis=1)
+        centres = np.where(low < high, np.clip(centres, low, np.maximum(low, high)), (low + high) / 2)
+    return centres
+
+
+@own_settings()
 def save_points(
     path: str | os.PathLike,
     panels: Mapping[str, tuple[np.ndarray, np.ndarray | None]],
     class_names: Sequence[str],
     *,
     title: str,
+    caption: str = "",
 ) -> None:
     """Scatter plots side by side, on the same axes: title -> points (n, 2) and their class numbers or None."""
     figure, all_axes = point_panels(len(panels))
@@ -115,9 +179,10 @@ def save_points(
         axes.set_title(plain(name), fontsize=11)
     add_legend(all_axes[-1], all_axes[0])
     figure.suptitle(plain(title), fontsize=12)
-    save(figure, path)
+    save(figure, path, caption)
 
 
+@own_settings()
 def save_links(
     path: str | os.PathLike,
     points: np.ndarray,
@@ -126,6 +191,7 @@ def save_links(
     class_names: Sequence[str],
     *,
     title: str,
+    caption: str = "",
 ) -> None:
     """Points (n, 2) by class, each linked with its reconstruction, a black dot."""
     figure, (axes,) = point_panels(1)
@@ -134,10 +200,13 @@ def save_links(
     axes.scatter(*reconstructions.T, s=5, color="black", linewidths=0, label="reconstruction")
     add_legend(axes)
     axes.set_title(title, fontsize=11)
-    save(figure, path)
+    save(figure, path, caption)
 
 
-def save_curves(path: str | os.PathLike, panels: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]]) -> None:
+@own_settings()
+def save_curves(
+    path: str | os.PathLike, panels: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]], *, caption: str = ""
+) -> None:
     """Curves over a pale scatter plot: title -> points (n, 2) and the curves, (m, steps, 2), of each colour."""
     figure, all_axes = point_panels(len(panels))
     for axes, (name, (points, curves)) in zip(all_axes, panels.items(), strict=True):
@@ -145,7 +214,7 @@ def save_curves(path: str | os.PathLike, panels: Mapping[str, tuple[np.ndarray, 
         for colour, bundle in curves.items():
             axes.plot(*bundle.transpose(2, 1, 0), color=colour, linewidth=0.8, marker=".", markersize=3)
         axes.set_title(plain(name), fontsize=9, wrap=True)
-    save(figure, path)
+    save(figure, path, caption)
 
 
 def point_panels(num: int) -> tuple[Figure, Sequence]:
@@ -203,7 +272,10 @@ def add_legend(axes, of=None, *, markerscale: float = 2) -> None:
         handle.set_alpha(1)
 
 
-def save_history(path: str | os.PathLike, history: Sequence[Mapping[str, float]], *, title: str) -> None:
+@own_settings()
+def save_history(
+    path: str | os.PathLike, history: Sequence[Mapping[str, float]], *, title: str, caption: str = ""
+) -> None:
     """Curves over epochs from rows with an `epoch` and columns called <split>_<figure>, in nats per example."""
     columns = [name for name in history[0] if name != "epoch"]
     figures = list(dict.fromkeys(name.split("_", 1)[1] for name in columns))
@@ -218,14 +290,17 @@ def save_history(path: str | os.PathLike, history: Sequence[Mapping[str, float]]
         axes.set_title(name, fontsize=11)
         axes.set_xlabel("epoch")
         axes.set_ylabel("nats per example")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     figure.suptitle(title, fontsize=12)
-    save(figure, path)
+    save(figure, path, caption)
 
 
-def save_histograms(path: str | os.PathLike, values: Mapping[str, np.ndarray], *, title: str, axis_label: str) -> None:
+@own_settings()
+def save_histograms(
+    path: str | os.PathLike, values: Mapping[str, np.ndarray], *, title: str, axis_label: str, caption: str = ""
+) -> None:
     """Two or more sets of numbers as histograms on one axis, told apart by shade, hatching and legend."""
     figure = Figure(figsize=(7.5, 4), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
@@ -241,15 +316,18 @@ def save_histograms(path: str | os.PathLike, values: Mapping[str, np.ndarray], *
     axes.set_ylabel("share of examples")
     axes.set_title(plain(title), fontsize=11)
     axes.legend(frameon=False)
-    save(figure, path)
+    save(figure, path, caption)
 
 
+@own_settings()
 def save_comparison(
     path: str | os.PathLike,
     curves: Mapping[str, Mapping[str, Sequence[float]]],
     columns: Sequence[str],
     table: Sequence[Sequence[str]],
     note: str,
+    *,
+    caption: str = "",
 ) -> None:
     """Runs side by side: in the rate-distortion plane and over epochs, from their `epoch`, `elbo`, `rate` and
     `distortion`, in nats per example; a table, and a note below it."""
@@ -276,7 +354,7 @@ def save_comparison(
     over_epochs.set_xlabel("epoch")
     over_epochs.set_ylabel("ELBO, nats per example")
     over_epochs.set_title("ELBO after every epoch", fontsize=11)
-    over_epochs.xaxis.get_major_locator().set_params(integer=True)
+    over_epochs.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     over_epochs.legend(frameon=False)
     below = figure.add_subplot(grid[1, :])
     below.set_axis_off()
@@ -285,7 +363,7 @@ def save_comparison(
     cells.set_fontsize(8)
     cells.auto_set_column_width(list(range(len(columns))))
     figure.supxlabel(plain(note), fontsize=10, wrap=True)
-    save(figure, path)
+    save(figure, path, caption)
 
 
 def plain(text: str) -> str:
@@ -294,13 +372,25 @@ def plain(text: str) -> str:
     return f" {escaped}" if text.startswith("_") else escaped
 
 
-def save(figure: Figure, path: str | os.PathLike) -> None:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # class names in any script: a box stands for the letter
-        if caption.get():
-            figure.draw_without_rendering()  # lays it out
-            box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-            where = box.x0 / width, (box.y1 + 0.08) / height
-            figure.text(*where, plain(caption.get()), fontsize=9, color="0.35", va="bottom")
-        with replacing(path) as partial:
-            figure.savefig(partial, bbox_inches="tight", pad_inches=0.08)
+@own_settings()
+def save(figure: Figure, path: str | os.PathLike, caption: str = "") -> None:
+    """Write a figure, cut to what is drawn in it, with the caption above."""
+    FigureCanvasAgg(figure)
+    lay_out(figure)
+    box = figure.get_tightbbox()  # inches
+    if caption:
+        width, height = figure.get_size_inches()
+        text = figure.text(
+            box.x0 / width, (box.y1 + PAD) / height, plain(caption), fontsize=9, color="0.35", va="bottom"
+        )
+        box = Bbox.union([box, text.get_window_extent().transformed(figure.dpi_scale_trans.inverted())])
+    with replacing(path) as partial:
+        figure.savefig(partial, bbox_inches=box.padded(PAD))
+
+
+def lay_out(figure: Figure) -> None:
+    """Compute the layout, which is half of the work, once: savefig would do it twice more."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)

@@ -1,45 +1,53 @@
-"""Runs side by side: their curves in one picture, their figures in one table. Needs no TensorFlow."""
+"""--compare: runs side by side, their curves in one picture, their figures in one table. Needs no TensorFlow."""
 
-import csv
 import json
+import math
 import pathlib
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import visualize
-from app import flags
-from app.config import read_run, run_folders
+from app.folders import CHECKPOINT
+from app.records import read_metrics, write_table
+from app.rules import FlagError
+from app.run import read_run, run_of_file
+from app.settings import DEFAULTS, names
+from parts.catalogue import bound_on
 from storage.checkpoints import CheckpointError, reading
-from storage.errors import UserError
-from storage.files import make_folder, replacing
+from storage.files import make_folder
 
-FORESEEABLE = (UserError, OSError, MemoryError)
 CONDITIONS = ("dataset", "split", "binarize", "likelihood", "bound on")  # the same where figures can be compared
-COLUMNS = ("run", *CONDITIONS, "latents", "epoch", "elbo", "rate", "distortion", "n", "log p(x)", "K", "n of log p(x)")
+FIGURES = ("elbo", "rate", "distortion", "log p(x)")
+COLUMNS = ("run", *CONDITIONS, "latents", "lr", "seed", "epoch", "elbo", "rate", "distortion", "n", "log p(x)", "±",
+           "K", "n of log p(x)")  # fmt: skip
 
 
-def run(given: dict[str, Any]) -> None:
-    """--compare: comparison.png, comparison.csv, and the table on the screen."""
-    config = flags.DEFAULTS | given
-    checkpoint_dir, output_dir = (pathlib.Path(config[name]) for name in ("checkpoint_dir", "output_dir"))
-    paths = [find_checkpoint(name, checkpoint_dir) for name in config["compare"]]
-    rows, curves = [], {}
-    for label, path in {short_label(path, paths): path for path in paths}.items():
+def compare(given: Mapping[str, Any]) -> None:
+    """comparison.png, comparison.csv, and the table on the screen."""
+    checkpoint_dir, output_dir = (
+        pathlib.Path(given.get(name, getattr(DEFAULTS, name))) for name in ("checkpoint_dir", "output_dir")
+    )
+    paths = [find_checkpoint(name, checkpoint_dir) for name in given["compare"]]
+    rows, curves, headers = [], {}, []
+    for label, path in zip(short_labels(paths), dict.fromkeys(paths), strict=True):
         with reading(path):
             header = read_run(path)
             if not header["history"]:
                 raise CheckpointError(f"{path} has no whole epoch yet to compare")
-            rows.append(describe(label, header, output_dir))
+            rows.append(describe(label, path, header, output_dir))
             curves[label] = held_out_curves(header["history"])
+            headers.append(header)
+    rows += averages_over_seeds(rows, headers)
     table = [[shown(row[column]) for column in COLUMNS] for row in rows]
-    folder = output_dir / (config["run_name"] or "comparison")
+    folder = output_dir / given.get("run_name", "comparison")
     make_folder(folder)
-    with replacing(folder / "comparison.csv") as path, open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    values = {condition: sorted({str(row[condition]) for row in rows}) for condition in CONDITIONS}
-    differences = [f"{condition} is {' and '.join(found)}" for condition, found in values.items() if len(found) > 1]
+    write_table(folder / "comparison.csv", COLUMNS, rows)
+    differences = [
+        f"{condition} is {' and '.join(found)}"
+        for condition in CONDITIONS
+        if len(found := sorted({str(row[condition]) for row in rows})) > 1
+    ]
     note = f"Not comparable with one another: {'; '.join(differences)}" if differences else ""
     visualize.save_comparison(folder / "comparison.png", curves, COLUMNS, table, note)
     widths = [max(map(len, column)) for column in zip(COLUMNS, *table, strict=True)]
@@ -51,69 +59,110 @@ def run(given: dict[str, Any]) -> None:
 
 
 def find_checkpoint(name: str, checkpoint_dir: pathlib.Path) -> pathlib.Path:
-    """A checkpoint's own path, or the newest one of a run, named MODEL/RUN or by either of its folders."""
+    """A checkpoint's own path, or the newest one of a run: a folder, MODEL/RUN, or RUN where only one model has it."""
     path = pathlib.Path(name)
     if path.is_file():
         return path
     for folder in (path, checkpoint_dir.joinpath(*path.parts[-2:])):
-        newest = folder / f"{folder.parent.name}.weights.h5"
+        newest = folder / f"{folder.resolve().parent.name}{CHECKPOINT}"
         if newest.is_file():
             return newest
-    raise flags.FlagError(
-        f"--compare: {name} is neither a checkpoint nor a run, such as vae/mnist, in {checkpoint_dir}"
-    )
+    found = [newest for newest in sorted(checkpoint_dir.glob(f"*/*/*{CHECKPOINT}"))
+             if newest.parent.name == name and newest.name == f"{newest.parent.parent.name}{CHECKPOINT}"]  # fmt: skip
+    if len(found) > 1:
+        raise FlagError(f"--compare: {name} may be {' or '.join(short_label(path) for path in found)}: name one")
+    if found:
+        return found[0]
+    raise FlagError(f"--compare: {name} is neither a checkpoint nor a run, such as vae/mnist, in {checkpoint_dir}")
 
 
-def short_label(path: pathlib.Path, paths: list[pathlib.Path]) -> str:
-    """model/run, and the file's name too where several are of one run."""
-    run = "/".join(path.parts[-3:-1])
-    alone = sum(other.parent == path.parent for other in paths) == 1
-    return run if alone and run else "/".join(path.parts[-3:]).removesuffix(".weights.h5")
+def short_labels(paths: Sequence[pathlib.Path]) -> list[str]:
+    """A label for each different path: model/run, with the file where several are of one run, with as many folders
+    before it as tell it from another."""
+    unique = list(dict.fromkeys(paths))
+    labels = []
+    for path in unique:
+        is_alone = sum(other.parent.resolve() == path.parent.resolve() for other in unique) == 1
+        label = short_label(path) if is_alone else short_label(path, with_file=True)
+        is_taken = sum(short_label(other) == short_label(path) for other in unique if other.parent != path.parent)
+        labels.append(str(path.parent if is_alone else path).removesuffix(CHECKPOINT) if is_taken else label)
+    return labels
 
 
-def describe(label: str, header: Mapping[str, Any], output_dir: pathlib.Path) -> dict[str, Any]:
+def short_label(path: pathlib.Path, *, with_file: bool = False) -> str:
+    parts = path.resolve().parts[-3:] if with_file else path.resolve().parts[-3:-1]
+    return "/".join(parts).removesuffix(CHECKPOINT)
+
+
+def describe(label: str, path: pathlib.Path, header: Mapping[str, Any], output_dir: pathlib.Path) -> dict[str, Any]:
     """A row of the table. The ELBO is that of the last epoch, of all n examples; log p(x) that of metrics.json, if of
-    the same step, of as many as were evaluated."""
+    the same weights, of as many as were evaluated."""
     config, model = header["config"], header["model"]
     split, curves = held_out_split(header["history"]), held_out_curves(header["history"])
-    knows_classes = model["model"] == "cvae" or (model["num_classes"] and model.get("prior", "standard") != "standard")
-    row = {
+    row = dict.fromkeys(COLUMNS) | {
         "run": label,
         "dataset": header["dataset"]["name"],
         "split": split,
         "binarize": config["binarize"],
         "likelihood": config["likelihood"],
-        "bound on": "log p(x|y)" if knows_classes else "log p(x)",
+        "bound on": bound_on(model),
         "latents": config["latent_size"],
+        "lr": config["learning_rate"],
+        "seed": config["seed"],
         "epoch": header["epoch"],
         **{name: curves[name][-1] for name in ("elbo", "rate", "distortion")},
-        "n": header["dataset"].get("held_out", "all"),  # older checkpoints do not tell
-        "log p(x)": None,
-        "K": None,
-        "n of log p(x)": None,
+        "n": header["dataset"].get("held_out", "all"),  # older checkpoints do not hold it
     }
-    outputs = run_folders({**config, "checkpoint_dir": "", "output_dir": output_dir})[1]
-    try:
-        metrics = json.loads((outputs / "metrics.json").read_text())
-    except (OSError, ValueError):
-        return row
-    found = metrics.get(split, {})
-    is_of_it = metrics.get("steps") == header["iterations"] and not header.get("step")
-    if is_of_it and "log_p_x" in found:
+    metrics = read_metrics(output_dir / config["model"] / run_of_file(path, config["model"]))
+    figures = metrics.get(split)
+    if is_of(header, metrics) and isinstance(figures, dict) and "log_p_x" in figures:
         row |= {
-            "log p(x)": found["log_p_x"],
-            "K": found["num_importance_samples"],
-            "n of log p(x)": found["num_examples"],
+            "log p(x)": figures["log_p_x"],
+            "±": figures.get("log_p_x_standard_error"),
+            "K": figures["num_importance_samples"],
+            "n of log p(x)": figures["num_examples"],
         }
     return row
 
 
-def held_out_split(history: list[Mapping[str, float]]) -> str:
+def is_of(header: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
+    """Whether metrics.json holds figures of this checkpoint's weights; older files tell the number of steps only."""
+    if "weights" in header and "weights" in metrics:
+        return header["weights"] == metrics["weights"]
+    return metrics.get("steps") == header["iterations"] and not header.get("step")
+
+
+def averages_over_seeds(
+    rows: Sequence[Mapping[str, Any]], headers: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Two rows for each group of runs that differ in the seed alone: their mean and their standard deviation."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row, header in zip(rows, headers, strict=True):
+        passed_over = ("seed", "run_name", "data_dir", "tensorboard")
+        config = {name: header["config"].get(name) for name in names(kept=True) if name not in passed_over}
+        key = json.dumps([config, row["split"], row["epoch"], header["dataset"]["fingerprint"]], sort_keys=True)
+        groups.setdefault(key, []).append(row)
+    averages = []
+    for group in groups.values():
+        if len({row["seed"] for row in group}) < 2:
+            continue
+        same = {name: group[0][name] for name in COLUMNS if all(row[name] == group[0][name] for row in group)}
+        for label, statistic in (("mean", statistics.mean), ("deviation", statistics.stdev)):
+            known = {
+                name: [row[name] for row in group] for name in FIGURES if all(row[name] is not None for row in group)
+            }
+            figures = {name: statistic(found) for name, found in known.items()}
+            run = f"{label} of {len(group)} seeds"
+            averages.append(dict.fromkeys(COLUMNS) | same | {"run": run, **dict.fromkeys(("±",)), **figures})
+    return averages
+
+
+def held_out_split(history: Sequence[Mapping[str, float]]) -> str:
     """test or validation"""
     return next(name for name in history[0] if name.endswith("_elbo") and name != "train_elbo").removesuffix("_elbo")
 
 
-def held_out_curves(history: list[Mapping[str, float]]) -> dict[str, list[float]]:
+def held_out_curves(history: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     """epoch, elbo, rate and distortion of held-out data after every epoch."""
     split = held_out_split(history)
     curves = {name: [row[f"{split}_{name}"] for row in history] for name in ("elbo", "rate", "distortion")}
@@ -121,4 +170,6 @@ def held_out_curves(history: list[Mapping[str, float]]) -> dict[str, list[float]
 
 
 def shown(value: Any) -> str:
-    return "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float) and value and abs(value) < 0.1:
+        return f"{value:.2g}"
+    return "" if value is None else f"{value:.2f}" if isinstance(value, float) and not math.isnan(value) else str(value)

@@ -1,19 +1,10 @@
 """A run's curves and pictures for TensorBoard, an optional package."""
 
 import functools
-import importlib.util
 import pathlib
 from collections.abc import Mapping
 
 import tensorflow as tf
-
-from app.flags import FlagError
-
-
-def require_tensorboard() -> None:
-    """Raise a FlagError where TensorBoard is not installed."""
-    if importlib.util.find_spec("tensorboard") is None:
-        raise FlagError("--tensorboard needs the package tensorboard: pip install -r requirements-tensorboard.txt")
 
 
 class EventLog:

@@ -7,9 +7,19 @@ import pathlib
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from app.run import Run
+from app.settings import as_stored, names
+from data import Dataset
+from storage.checkpoints import weights_digest
 from storage.files import replacing
+
+if TYPE_CHECKING:  # they import TensorFlow
+    from training.state import TrainingState
+    from vae import VAE
+
+SPLITS = ("test", "validation")
 
 
 def versions() -> dict[str, str]:
@@ -29,13 +39,44 @@ def machine() -> str:
     return ", ".join([f"{platform.system()} {platform.machine()}", f"{os.cpu_count()} cores", *gpus])
 
 
+def describe(run: Run, model: "VAE", dataset: Dataset, state: "TrainingState") -> dict[str, Any]:
+    """What the figures of metrics.json are figures of."""
+    settings = {name: as_stored(getattr(run.settings, name)) for name in names(reported=True)}
+    settings |= {name: value for name, value in model.arguments.items() if name in settings}
+    return {
+        "model": run.settings.model,
+        "dataset": dataset.name,
+        "dataset_source": dataset.source,
+        "data_shape": list(dataset.data_shape),
+        "fallback_from": run.fallback_from,
+        "run_name": run.folders.name,
+        "epochs": state.epoch,
+        "steps": int(model.optimizer.iterations.numpy()),
+        "seed": run.settings.seed,
+        **settings,
+        "settings_by_epoch": state.settings,
+        "optimizer": model.optimizer.name,
+        "parameters": model.count_params(),
+        "weights": weights_digest(model),
+        "train_examples": len(dataset.train),
+        "train_seconds": round(state.train_seconds, 2),
+        "images_per_second": round(state.train_images / state.train_seconds, 1),
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
 def write_history(folder: pathlib.Path, history: Sequence[Mapping[str, float]]) -> None:
     """history.csv: a row an epoch."""
     if history:
-        with replacing(folder / "history.csv") as path, open(path, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(history[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(history)
+        write_table(folder / "history.csv", list(history[0]), history)
+
+
+def write_table(path: pathlib.Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    with replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def write_metrics(folder: pathlib.Path, metrics: Mapping[str, Any]) -> None:
@@ -43,3 +84,25 @@ def write_metrics(folder: pathlib.Path, metrics: Mapping[str, Any]) -> None:
     with replacing(folder / "metrics.json") as path, open(path, "w", encoding="utf-8") as file:
         json.dump(metrics, file, indent=2)
         file.write("\n")
+
+
+def read_metrics(folder: pathlib.Path) -> dict[str, Any]:
+    """What metrics.json holds; nothing if it is not there or no figures of ours."""
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return metrics if isinstance(metrics, dict) else {}
+
+
+def figures_of_other_split(folder: pathlib.Path, weights: str, split: str) -> dict[str, Any]:
+    """Earlier figures of the same weights on the other split, which stay in metrics.json."""
+    metrics = read_metrics(folder)
+    same = metrics.get("weights") == weights
+    return {name: metrics[name] for name in SPLITS if same and name != split and name in metrics}
+
+
+def remove_separations(folder: pathlib.Path) -> None:
+    """Remove the pictures of --ood_dataset, whose figures metrics.json no longer holds."""
+    for path in folder.glob("ood_*.png"):
+        path.unlink(missing_ok=True)

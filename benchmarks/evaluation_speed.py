@@ -15,9 +15,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import tensorflow as tf
-
 from app.config import VLAE_IMAGE_DEFAULTS
-from evaluation.bounds import importance_weighted
+
+from evaluation.importance import ImportanceWeighter
 from vae import build_model
 
 MODELS = {
@@ -64,6 +64,7 @@ def main() -> None:
 
     compiled = tf.function(log_weights, reduce_retracing=True)
     decode = tf.function(lambda z: model.likelihood_params(z, None))
+    weighter = ImportanceWeighter(model)
     z = tf.random.stateless_normal((500, model.prior.latent_size), [0, 0])
 
     def decoder_alone():
@@ -71,7 +72,7 @@ def main() -> None:
             decode(z)
 
     def ours():
-        importance_weighted(model, x, labels, np.arange(num), num_samples=k, seed=0)
+        weighter.log_p(x, labels, np.arange(num), num_samples=k, seed=0)
 
     works = {
         "ours": (ours, num * k),

@@ -1,4 +1,4 @@
-"""Draws the README's picture of what "lossy" means: digits decompressed by VLAEs of several windows.
+"""Draws the picture of what "lossy" means in docs/models.md: digits decompressed by VLAEs of several windows.
 
     python benchmarks/lossy.py CHECKPOINT [CHECKPOINT ...] --data_dir DIR --to docs/vlae_lossy.png
 
@@ -17,7 +17,7 @@ import numpy as np
 
 import visualize
 from data import load_dataset
-from pictures.examples import to_batch
+from pictures.batches import to_batch
 from sources.batches import evaluation_batches
 from storage.checkpoints import load_weights, read_header
 from training.loop import compile_model

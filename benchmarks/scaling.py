@@ -41,7 +41,7 @@ UNITS = {
 def measure(network: str, examples: int, side: int, batch: int, latents: int, samples: int) -> dict[str, float]:
     """Seconds of the second epoch, or of the bound's second pass where `samples` are asked for; peak memory in MB."""
     assignment.keep_freed_memory()
-    from evaluation.bounds import importance_weighted
+    from evaluation.importance import ImportanceWeighter
     from sources.batches import training_batches
     from sources.examples import Examples
     from training.loop import compile_model, fit
@@ -52,12 +52,13 @@ def measure(network: str, examples: int, side: int, batch: int, latents: int, sa
     model = build_model("vae", data_shape=(side, side, 1), network=network, latent_size=latents)
     compile_model(model)
     epoch_batches = training_batches(data, batch, seed=0, binarize="none")
+    weighter = ImportanceWeighter(model)
 
     def work(number):
         if samples:
             x = images[:200].astype(np.float32) / 255
             labels = np.zeros((200, 0), np.float32)
-            importance_weighted(model, x, labels, np.arange(200), num_samples=samples, seed=number)
+            weighter.log_p(x, labels, np.arange(200), num_samples=samples, seed=number)
         else:
             fit(model, epoch_batches(number))
 

@@ -30,6 +30,7 @@ class Autoregressive(Likelihood):
         super().__init__(**kwargs)
         height, width, channels = data_shape
         self.pixel = pixel
+        self.pixels = pixel.pixels
         self.data_shape = tuple(data_shape)
         self.reach = window // 2
         self.mask = causal_mask(window)[:, :, None, None]

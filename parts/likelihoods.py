@@ -12,6 +12,8 @@ import math
 import keras
 import tensorflow as tf
 
+from parts import catalogue
+
 
 class Likelihood(keras.layers.Layer):
     """The interface. A layer, so that a likelihood may own weights."""
@@ -19,6 +21,8 @@ class Likelihood(keras.layers.Layer):
     params_per_channel = 1
     has_learned_scale = False  # one for all of x, so that a draw from p(x|z) looks like data and not like noise
     has_mean = True  # in closed form
+    # Of what pixels p(x|z) is a probability: "binary", or "levels" for 256 levels; None where it is a density.
+    pixels: str | None = None
 
     def log_prob(self, x: tf.Tensor, params: tf.Tensor) -> tf.Tensor:
         """log p(x|z) of each example: (batch, ...) -> (batch,), in nats."""
@@ -43,6 +47,8 @@ class Bernoulli(Likelihood):
     Grey pixels in [0, 1] are allowed: `log_prob` is then the negative cross-entropy, which is the expected
     log-probability of the image binarized at random, and so comparable only with figures made the same way.
     """
+
+    pixels = "binary"
 
     def log_prob(self, x, params):
         return -sum_per_example(tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=params))
@@ -127,6 +133,7 @@ class DiscretizedLogistic(Likelihood):
     """
 
     params_per_channel = 2
+    pixels = "levels"
     LEVELS = 256
     LOG_SCALES = (-7.0, 7.0)  # from a quarter of a level to where all levels are alike
     FIRST_SCALE = 0.1
@@ -217,4 +224,4 @@ def sum_per_example(values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(values, axis=list(range(1, values.shape.rank)))
 
 
-LIKELIHOODS = {"bernoulli": Bernoulli, "gaussian": Gaussian, "sigma": Sigma, "logistic": DiscretizedLogistic}
+LIKELIHOODS = {name: globals()[entry.class_name] for name, entry in catalogue.LIKELIHOODS.items()}

@@ -200,21 +200,18 @@ NETWORKS = {
     "mlp": {
         "encoder": mlp_encoder,
         "decoder": mlp_decoder_body,
-        "hidden_dims": (400, 400),
         "compiled": "loop",
         "steps_per_execution": 16,
     },
     "conv": {
         "encoder": conv_encoder,
         "decoder": conv_decoder_body,
-        "hidden_dims": (32, 64),
         "compiled": "step",
         "steps_per_execution": 16,
     },
     "resnet": {
         "encoder": functools.partial(conv_encoder, block=ResidualBlock),
         "decoder": functools.partial(conv_decoder_body, block=ResidualBlock),
-        "hidden_dims": (32, 64),
         "compiled": "step",
         "steps_per_execution": 2,
     },

@@ -20,7 +20,7 @@ import numpy as np
 from storage.errors import UserError
 from storage.files import replacing
 
-FORMAT = 2  # in format 1 the digest was an attribute, over contents
+FORMAT = 2
 SEAL = b"VAE checkpoint SHA-256: "  # begins the bytes at the end, which HDF5 and Keras leave alone
 HEADER = "header"  # the name of the dataset that holds the JSON; an HDF5 attribute would end at 64 KiB
 LONGEST_REASON = 300  # characters of what Keras says in paragraphs
@@ -40,7 +40,7 @@ def save_model_weights(model, path: str | os.PathLike, header: Mapping[str, Any]
     Raises:
         WriteError: if it cannot be written; an earlier file at `path` is then untouched.
     """
-    header = {**header, "format": FORMAT, "model": model.arguments}
+    header = {**header, "format": FORMAT, "model": model.arguments, "weights": weights_digest(model)}
     if model.optimizer is not None:
         header["iterations"] = int(model.optimizer.iterations.numpy())
     size = 2**20 + sum(variable.numpy().nbytes for variable in all_variables(model))
@@ -50,6 +50,14 @@ def save_model_weights(model, path: str | os.PathLike, header: Mapping[str, Any]
             file[HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
         with open(partial, "r+b") as file:
             file.write(seal(file.read()))
+
+
+def weights_digest(model) -> str:
+    """SHA-256 of the model's weights: figures and checkpoints of the same weights can be told by it."""
+    sha256 = hashlib.sha256()
+    for variable in model.weights:
+        sha256.update(np.ascontiguousarray(variable.numpy()))
+    return sha256.hexdigest()
 
 
 def read_header(path: str | os.PathLike) -> dict[str, Any]:
@@ -64,13 +72,11 @@ def read_header(path: str | os.PathLike) -> dict[str, Any]:
     if not path.name.endswith(".weights.h5"):
         raise CheckpointError(f"Keras reads weights only from names that end in .weights.h5: rename {path}")
     with reading(path):
-        sealed = is_sealed(path)
+        check_seal(path)
         with h5py.File(path, "r") as file:
             if HEADER not in list(file):  # `in file` would follow a link into another file
                 raise CheckpointError(f"{path} was not written by this program: it has no header")
             refuse_all_but_plain_arrays(path, file)
-            if not sealed and file.attrs.get("digest") != digest(file):
-                raise damaged(path)
             header = json.loads(bytes(file[HEADER][:]))
     refuse_other_types(path, header, {"format": int, "model": {}})
     if header["format"] > FORMAT:
@@ -149,21 +155,14 @@ def seal(content: bytes | memoryview) -> bytes:
     return SEAL + hashlib.sha256(content).digest()
 
 
-def is_sealed(path: pathlib.Path) -> bool:
-    """Whether a file ends in a seal.
-
-    Raises:
-        CheckpointError: if it is not that of the bytes before it.
-    """
+def check_seal(path: pathlib.Path) -> None:
+    """Raise a CheckpointError unless a file ends in the seal of the bytes before it."""
     content = memoryview(path.read_bytes())
     content, end = content[: -len(seal(b""))], bytes(content[-len(seal(b"")) :])
-    if end.startswith(SEAL) and end != seal(content):
-        raise damaged(path)
-    return end.startswith(SEAL)
-
-
-def damaged(path: pathlib.Path) -> CheckpointError:
-    return CheckpointError(f"{path} is damaged: its contents do not match their digest")
+    if not end.startswith(SEAL):
+        raise CheckpointError(f"{path} was not written by this program, or is cut short: it does not end in a seal")
+    if end != seal(content):
+        raise CheckpointError(f"{path} is damaged: its contents do not match their digest")
 
 
 def refuse_all_but_plain_arrays(path: pathlib.Path, file: h5py.File) -> None:
@@ -181,20 +180,6 @@ def is_plain(dataset: h5py.Dataset, file_size: int) -> bool:
     """Whether it is an array of numbers without attributes, as Keras writes it, and all in this file."""
     is_here = dataset.chunks is None and dataset.external is None and not dataset.is_virtual
     return is_here and dataset.dtype.kind in "biuf" and dataset.nbytes <= file_size and not len(dataset.attrs)
-
-
-def digest(file: h5py.File) -> str:
-    """Format 1's: SHA-256 over names, types, shapes, contents and attributes of all in the file but the digest."""
-    sha256 = hashlib.sha256()
-
-    def add(name: str, item: h5py.Dataset | h5py.Group) -> None:
-        sha256.update(repr((name, sorted((key, str(value)) for key, value in item.attrs.items()))).encode())
-        if isinstance(item, h5py.Dataset):
-            sha256.update(repr((item.dtype.str, item.shape)).encode())
-            sha256.update(np.ascontiguousarray(item[()]).tobytes())
-
-    file.visititems(add)
-    return sha256.hexdigest()
 
 
 @contextlib.contextmanager

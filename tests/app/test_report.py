@@ -5,18 +5,19 @@ import importlib.util
 
 import numpy as np
 import pytest
-from conftest import CHECKPOINT, metrics, run_process
+from conftest import run_process
 from matplotlib.figure import Figure
+from pictures.latents import slerp
+from test_script import CHECKPOINT, metrics, trained_run  # noqa: F401
 
 import visualize
 from evaluation import probes
-from pictures.latents import slerp
 
 CVAE_CHECKPOINT = "model_ckpts/cvae/mnist/cvae.weights.h5"
 
 
 @pytest.fixture
-def evaluate(script, trained_run):
+def evaluate(script, trained_run):  # noqa: F811
     """Evaluate the trained VAE, or CVAE, with these flags."""
 
     def run(*flags, checkpoint=CHECKPOINT):
@@ -82,7 +83,7 @@ def test_the_trained_model_is_not_called_collapsed(evaluate, capsys):
 
 
 @pytest.fixture
-def figures(monkeypatch, real_pictures):
+def figures(monkeypatch):
     """Those that were saved, by the names of their files."""
     saved, savefig = {}, Figure.savefig
 
@@ -123,7 +124,7 @@ def test_interpolation_stays_between_the_lengths_of_its_ends_and_turns_evenly():
 
 
 @pytest.mark.parametrize("checkpoint", [CHECKPOINT, CVAE_CHECKPOINT])
-def test_noise_is_told_from_the_test_set(evaluate, tmp_path, checkpoint, real_pictures):
+def test_noise_is_told_from_the_test_set(evaluate, tmp_path, checkpoint):
     assert evaluate("--ood_dataset", "noise", "--num_importance_samples", 2, checkpoint=checkpoint) == 0
     folder = tmp_path / "outputs" / checkpoint.split("/")[1] / "mnist"
     found = metrics(folder)["test"]
@@ -170,7 +171,7 @@ def test_a_linear_probe_sees_what_is_linear_and_neighbours_what_is_near():
 
 
 @pytest.fixture(scope="module")
-def binarized(tmp_path_factory, trained_run, idx_folder):
+def binarized(tmp_path_factory, trained_run, idx_folder):  # noqa: F811
     """Another VAE in the same folders."""
     import assignment
 

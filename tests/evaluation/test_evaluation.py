@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from evaluation.bounds import elbo_terms, importance_weighted, log_likelihoods, separation, use_of_latents
 
 import vae
 from evaluation import bounds
-from evaluation.bounds import elbo_terms, importance_weighted, log_likelihoods, separation, use_of_latents
 from parts.likelihoods import Gaussian
 from parts.priors import StandardNormalPrior
 

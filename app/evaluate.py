@@ -1,0 +1,69 @@
+"""--evaluate, and the end of a training: figures on the screen and in metrics.json, pictures of held-out data."""
+
+from typing import Any
+
+from app import records, report
+from app.draw import album_of, draw_held_out
+from app.rules import FlagError
+from app.run import Run
+from data import Dataset, load_others
+from evaluation.measurement import Measurement
+from pictures.album import Album
+from pictures.charts import draw_history, draw_separation
+from training.state import TrainingState
+from vae import VAE
+
+
+def open_other_data(run: Run, dataset: Dataset) -> Dataset | None:
+    """The data of --ood_dataset, if it was given, in the shape of the run's own."""
+    settings = run.settings
+    if settings.ood_dataset is None or not (settings.train or settings.evaluate):
+        return None
+    if run.is_conditional and dataset.has_several_labels():
+        raise FlagError("--ood_dataset needs p(x), which a conditional model of several labels at a time lacks")
+    return load_others(settings.ood_dataset, settings.data_dir, dataset.data_shape, offline=settings.offline)
+
+
+def evaluate(run: Run, model: VAE, dataset: Dataset, state: TrainingState, other_data: Dataset | None) -> None:
+    """metrics.json, history and the pictures that need held-out data; what may take long comes last."""
+    settings, outputs = run.settings, run.folders.outputs
+    album = album_of(run, dataset.name)
+    measurement = Measurement(
+        model, dataset, binarize=settings.binarize, seed=settings.seed, max_examples=settings.max_examples
+    )
+    metrics = records.describe(run, model, dataset, state)
+    metrics |= records.figures_of_other_split(outputs, metrics["weights"], dataset.split)
+    figures = metrics[dataset.split] = measurement.bounds()
+    report.print_bounds(
+        figures,
+        split=dataset.split,
+        binarize=None if dataset.is_points else settings.binarize,
+        bound_on=model.bound_on,
+    )
+    figures["latents"] = measurement.latents()
+    report.print_latents(figures["latents"], has_window=bool(model.arguments["window"]))
+    records.write_metrics(outputs, metrics)
+    records.remove_separations(outputs)
+    if settings.train:  # an older checkpoint's history is not that of the run
+        records.write_history(outputs, state.history)
+        draw_history(album, state.history)
+    draw_held_out(run, album, model, dataset, measurement.terms)
+    if settings.evaluate:
+        figures["probes"] = measurement.probes()
+        report.print_probes(figures["probes"], is_conditional=model.is_conditional)
+    if settings.num_importance_samples:
+        figures |= measurement.log_likelihoods(settings.num_importance_samples)
+        report.print_log_likelihoods(figures)
+    records.write_metrics(outputs, metrics)
+    if other_data is not None:
+        figures["out_of_distribution"] = {other_data.name: separate(run, measurement, album, other_data)}
+        records.write_metrics(outputs, metrics)
+
+
+def separate(run: Run, measurement: Measurement, album: Album, other_data: Dataset) -> dict[str, Any]:
+    """How well the bound on log p(x) tells the held-out data from others; with a picture."""
+    num_samples = max(run.settings.num_importance_samples, 1)
+    figures, scores = measurement.out_of_distribution(other_data, num_samples)
+    report.print_out_of_distribution(figures, dataset=measurement.dataset.name, ood_dataset=other_data.name)
+    draw_separation(album, other_data.name, scores, figures["auroc"], num_samples)
+    return figures

@@ -1,0 +1,109 @@
+"""A run's folders: what lies where, and how an earlier run is set aside so that two are never mixed."""
+
+import contextlib
+import dataclasses
+import pathlib
+import re
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from storage.checkpoints import CheckpointError, read_header
+from storage.files import make_folder
+
+PREVIOUS = ".previous"  # ends the name of the folder to which a new run moves an earlier one of its name
+CHECKPOINT = ".weights.h5"
+RESULTS = ("history.csv", "metrics.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Folders:
+    """Where a run keeps its checkpoints, and its figures and pictures; MODEL/RUN in two places."""
+
+    model: str
+    checkpoints: pathlib.Path
+    outputs: pathlib.Path
+
+    @property
+    def name(self) -> str:
+        return self.outputs.name
+
+    @property
+    def both(self) -> tuple[pathlib.Path, ...]:
+        """Each once: --checkpoint_dir and --output_dir may be the same."""
+        return tuple({folder.resolve(): folder for folder in (self.checkpoints, self.outputs)}.values())
+
+    @property
+    def newest(self) -> pathlib.Path:
+        """The run's newest checkpoint."""
+        return self.checkpoints / f"{self.model}{CHECKPOINT}"
+
+    def kept(self, epoch: int) -> pathlib.Path:
+        """The checkpoint that is kept of an epoch."""
+        return self.checkpoints / f"epoch_{epoch:03d}{CHECKPOINT}"
+
+
+def previous(folder: pathlib.Path) -> pathlib.Path:
+    return folder.with_name(f"{folder.name}{PREVIOUS}")
+
+
+def is_newer(path: pathlib.Path, header: Mapping[str, Any]) -> bool:
+    """Whether the checkpoint at `path` has done more steps than the one with this header."""
+    with contextlib.suppress(CheckpointError):
+        return read_header(path)["iterations"] > header["iterations"]
+    return False
+
+
+def set_aside(folders: Folders) -> None:
+    """Move an earlier run of the same name to <run>.previous, in place of the one there.
+
+    A run that left no file, or was stopped in its first epoch, takes no run's place.
+    """
+    filled = [folder for folder in folders.both if folder.exists() and any(folder.iterdir())]
+    if previous(folders.checkpoints).exists() and is_in_first_epoch(folders.newest):
+        remove_unfinished(folders, filled)
+        return
+    for folder in filled:
+        shutil.rmtree(previous(folder), ignore_errors=True)
+        move(folder, previous(folder))
+
+
+def remove_unfinished(folders: Folders, filled: list[pathlib.Path]) -> None:
+    """Remove what a run left that was stopped in its first epoch. Outputs with results are another run's."""
+    for folder in filled:
+        if folder != folders.checkpoints and any((folder / name).exists() for name in RESULTS):
+            places = [
+                previous(folder),
+                *(previous(folder).with_name(f"{previous(folder).name}-{n}") for n in range(2, 99)),
+            ]
+            move(folder, next(place for place in places if not place.exists()))
+        else:
+            shutil.rmtree(folder)
+            print(f"an earlier run was stopped in its first epoch: removed {folder}")
+
+
+def move(folder: pathlib.Path, place: pathlib.Path) -> None:
+    folder.rename(place)
+    print(f"an earlier run was at {folder}: moved to {place}")
+
+
+def branch_off(folders: Folders, source: pathlib.Path, epoch: int) -> None:
+    """Go back to an earlier checkpoint of a run: set its newer state aside, and keep what both branches share."""
+    name = source.name
+    set_aside(folders)
+    for folder in folders.both:
+        make_folder(folder)
+        for path in previous(folder).glob("epoch_*"):
+            if path.is_file() and int(re.match(r"epoch_(\d+)", path.name)[1]) <= epoch:
+                shutil.copy2(path, folder / path.name)
+    shutil.copy2(previous(folders.checkpoints) / name, folders.newest)
+    print(
+        f"the run goes back to {name}, the end of epoch {epoch}: its newer state is in {previous(folders.checkpoints)}"
+    )
+
+
+def is_in_first_epoch(checkpoint: pathlib.Path) -> bool:
+    try:
+        return read_header(checkpoint)["epoch"] == 0
+    except CheckpointError:
+        return False

@@ -1,0 +1,81 @@
+"""All that can be said before TensorFlow is imported: is the checkpoint right, are the data there, what is the run."""
+
+import dataclasses
+import importlib.util
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.rules import FlagError, verbs_of
+from app.run import Run, open_checkpoint, open_dataset, resolve
+from app.settings import DEFAULTS
+from data import Dataset
+from parts.catalogue import MODELS, NETWORKS
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What a run starts from: the flags that were given, and the checkpoint that they name, with its header."""
+
+    given: Mapping[str, Any]
+    checkpoint: pathlib.Path | None
+    header: Mapping[str, Any] | None
+
+    def setting(self, name: str) -> Any:
+        """A setting, as far as it can be known without the data."""
+        stored = self.header["config"] if self.header else {}
+        return self.given.get(name, stored.get(name, getattr(DEFAULTS, name)))
+
+    @property
+    def has_large_steps(self) -> bool:
+        return MODELS[self.setting("model")].large_steps or NETWORKS[self.setting("network")].large_steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A run, the header of the checkpoint that it starts from, and its data where it needs any."""
+
+    run: Run
+    header: Mapping[str, Any] | None
+    dataset: Dataset | None
+    notes: Sequence[str]
+
+    @property
+    def dataset_name(self) -> str:
+        return self.dataset.name if self.dataset else self.header["dataset"]["name"]
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        return self.dataset.class_names if self.dataset else self.header["dataset"]["class_names"]
+
+    def lines(self) -> list[str]:
+        """What the user should know before the work begins."""
+        data = [self.dataset.describe(), *(f"NOTE: {note}" for note in self.dataset.notes)] if self.dataset else []
+        return [*self.notes, *data]
+
+
+def open_source(given: Mapping[str, Any]) -> Source:
+    """Raises CheckpointError or FlagError, see `open_checkpoint`."""
+    return Source(given, *open_checkpoint(given))
+
+
+def make_plan(source: Source) -> Plan:
+    """Read the data and resolve the run.
+
+    Raises:
+        UserError: for whatever is wrong with data, checkpoint or flags.
+    """
+    given, header = source.given, source.header
+    if source.setting("tensorboard") and "train" in verbs_of(given):
+        require_tensorboard()
+    dataset, fallback_from, notes = None, None, []
+    if verbs_of(given) & {"train", "evaluate"} or len(header["model"]["data_shape"]) == 1:  # points are drawn beside
+        dataset, fallback_from, notes = open_dataset(given, header)
+    run = resolve(given, source.checkpoint, header, dataset, fallback_from)
+    return Plan(run, header, dataset, [*run.notes, *notes])
+
+
+def require_tensorboard() -> None:
+    """Raise a FlagError where TensorBoard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise FlagError("--tensorboard needs the package tensorboard: pip install -r requirements-tensorboard.txt")

@@ -1,0 +1,180 @@
+"""Which settings contradict which, and the sentence that says so.
+
+A rule is checked on the flags as soon as all of its settings are given, and on every new run once the data are known.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from app.settings import ROWS
+from parts.catalogue import LIKELIHOODS, NETWORKS
+from storage.errors import UserError
+
+CLUSTER = (
+    '{"cluster": {"worker": ["host1:12345", "host2:12345"]}, "task": {"type": "worker", "index": 0}}, the index being '
+    "the worker's own"
+)
+
+
+class FlagError(UserError):
+    """A flag's value does not fit the data or the checkpoint, which was not known when the flags were read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """`contradicts` is given the values of `settings`, in this order; `sentence` is formatted with them by name.
+
+    kind: "points" for a rule that holds for points only, else "".
+    """
+
+    settings: tuple[str, ...]
+    contradicts: Callable[..., Any]
+    sentence: str
+    kind: str = ""
+
+
+RULES = (
+    Rule(("window",), lambda window: window, "--window {window} is for images, and {data} are points", "points"),
+    Rule(
+        ("binarize",),
+        lambda binarize: binarize != "none",
+        "--binarize {binarize} is for images, and {data} are points",
+        "points",
+    ),
+    Rule(
+        ("likelihood",),
+        lambda likelihood: LIKELIHOODS[likelihood].pixels is not None,
+        "--likelihood {likelihood} is for pixels: points need sigma or gaussian",
+        "points",
+    ),
+    Rule(
+        ("network",),
+        lambda network: not NETWORKS[network].reads_points,
+        "--network {network} is for images: points need mlp",
+        "points",
+    ),
+    Rule(
+        ("likelihood", "window"),
+        lambda likelihood, window: window and LIKELIHOODS[likelihood].pixels is None,
+        "--likelihood {likelihood} has no window: take bernoulli or logistic, or --window 0",
+    ),
+    Rule(
+        ("likelihood", "binarize"),
+        lambda likelihood, binarize: binarize != "none" and not LIKELIHOODS[likelihood].suits_binary_pixels,
+        "--likelihood {likelihood} is for grey levels: binary pixels need bernoulli",
+    ),
+    Rule(
+        ("warmup_epochs", "beta"),
+        lambda warmup_epochs, beta: warmup_epochs and beta == 0,
+        "--warmup_epochs contradicts --beta 0, which leaves the rate out of the loss",
+    ),
+    Rule(
+        ("free_bits", "beta"),
+        lambda free_bits, beta: free_bits and beta == 0,
+        "--free_bits contradicts --beta 0, which leaves the rate out of the loss",
+    ),
+    Rule(
+        ("labels", "prior"),
+        lambda labels, prior: labels and prior == "standard",
+        "--labels contradicts --prior standard, which knows no classes",
+    ),
+    Rule(
+        ("num_replicas", "strategy"),
+        lambda num_replicas, strategy: num_replicas and strategy != "mirrored",
+        "--num_replicas goes with --strategy mirrored",
+    ),
+    Rule(
+        ("num_replicas", "batch_size"),
+        lambda num_replicas, batch_size: num_replicas and batch_size % num_replicas,
+        "--batch_size {batch_size} cannot be shared by {num_replicas} replicas",
+    ),
+    Rule(
+        ("device", "strategy"),
+        lambda device, strategy: strategy != "none" and ":" in device,
+        "--device {device} contradicts --strategy {strategy}",
+    ),
+)
+NEEDS_BINARY_PIXELS = Rule(  # of a new run only: what is left to the data may still become binary
+    ("likelihood", "window", "binarize"),
+    lambda likelihood, window, binarize: window and LIKELIHOODS[likelihood].pixels == "binary" and binarize == "none",
+    "--likelihood {likelihood} with a window needs binary pixels: --binarize dynamic or threshold",
+)
+
+
+def contradiction(settings: Mapping[str, Any], kind: str = "", data: str = "") -> str | None:
+    """The sentence of the first rule that these settings break; rules about missing ones are passed over.
+
+    Args:
+        kind, data: of the data, once they are known: "points" or another kind, and their name.
+    """
+    rules = [*RULES, NEEDS_BINARY_PIXELS] if kind else RULES
+    for rule in rules:
+        if rule.kind in ("", kind) and all(name in settings for name in rule.settings):
+            values = {name: settings[name] for name in rule.settings}
+            if rule.contradicts(*values.values()):
+                return rule.sentence.format(**values, data=data)
+    return None
+
+
+def refuse_flags(given: Mapping[str, Any]) -> str | None:
+    """What is wrong with these flags taken together, in one sentence; None if nothing is."""
+    verbs = verbs_of(given)
+    if verbs == {"compare"} and (others := [name for name in given if "compare" not in ROWS[name].verbs]):
+        allowed = [
+            name for name in ROWS if "compare" in ROWS[name].verbs and ROWS[name].group == ROWS["run_name"].group
+        ]
+        return f"--compare takes runs as they are, without --{others[0]}: only {flag_list(allowed)} go with it"
+    if "compare" in given and len(verbs) > 1:
+        return "--compare takes runs as they are: it goes with no other verb"
+    if "checkpoint" not in given:
+        for name in given:
+            if given.get("model", "vae") not in ROWS[name].models:
+                return f"--{name} needs --model {' or '.join(ROWS[name].models)}"
+    for name in given:
+        if ROWS[name].strict and not verbs & {*ROWS[name].verbs}:
+            return f"--{name} goes with {verb_list(ROWS[name].verbs)}, not with {verb_list(verbs)}"
+    assumed = {"strategy": "none"} if "num_replicas" in given else {}
+    if given.get("strategy") == "multi_worker" and (reason := wrong_cluster(os.environ.get("TF_CONFIG"))):
+        return f"--strategy multi_worker: TF_CONFIG {reason}; it should be like {CLUSTER}"
+    return contradiction(assumed | dict(given))
+
+
+def verbs_of(given: Mapping[str, Any]) -> set[str]:
+    """The verbs that were asked for; training if none was."""
+    return {verb for verb in ("train", "evaluate", "sample", "compare") if given.get(verb)} or {"train"}
+
+
+def ignored(given: Iterable[str], verbs: set[str]) -> list[str]:
+    """The given settings that have no effect on what these verbs do."""
+    return [name for name in given if not verbs & {*ROWS[name].verbs}]
+
+
+def verb_list(verbs: Iterable[str]) -> str:
+    return " or ".join("training" if verb == "train" else f"--{verb}" for verb in verbs)
+
+
+def flag_list(names: list[str]) -> str:
+    flags = [f"--{name}" for name in names]
+    return ", ".join(flags[:-1]) + f" and {flags[-1]}"
+
+
+def wrong_cluster(text: str | None) -> str | None:
+    """What is wrong with TF_CONFIG, which tells a worker the addresses of all and its own place; None if nothing is."""
+    if text is None:
+        return "is not set"
+    try:
+        config = json.loads(text)
+        workers, task = config["cluster"]["worker"], config["task"]
+        if config["cluster"].keys() != {"worker"} or task["type"] != "worker":
+            return "may have workers only; worker 0 is the chief"
+        if len(workers) < 2 or not all(re.fullmatch(r"[^:/]+:\d+", worker) for worker in workers):
+            return "must name two workers or more, each as host:port"
+        if task["index"] not in range(len(workers)):
+            return f"has no worker {task['index']}"
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return "is not JSON with cluster and task"
+    return None

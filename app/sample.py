@@ -1,0 +1,26 @@
+"""--sample, and the end of a training: samples.png, samples.npz, and the manifold where there are two latents."""
+
+from collections.abc import Sequence
+
+from pictures.manifold import draw_manifold
+from pictures.samples import draw_samples, save_samples
+
+from app.draw import album_of, samples_of
+from app.run import Run
+from data import Dataset
+from vae import VAE
+
+
+def sample(run: Run, model: VAE, dataset: Dataset | None, class_names: Sequence[str], dataset_name: str) -> None:
+    """Draw samples; `dataset` is needed for points, which are drawn beside it.
+
+    Samples of some classes only, as --sample --labels 3 7 asks for, are called samples_3_7.
+    """
+    settings, album = run.settings, album_of(run, dataset_name)
+    samples = samples_of(run, model, class_names)
+    name = "_".join(["samples", *map(str, settings.labels if settings.sample else ())])
+    draw_samples(album, samples, class_names, dataset, name=name)
+    if settings.sample:
+        save_samples(album.path(f"{name}.npz"), samples)
+    if settings.latent_size == 2:
+        draw_manifold(album, model, class_names, settings.seed, dataset)

@@ -1,0 +1,57 @@
+"""The standard streams, made such that printing never ends a run."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+
+class Unbroken:
+    """A text stream that goes on in silence once nobody reads it any more, as after `| head -1`."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        with self.silent_if_broken():
+            return self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self.silent_if_broken():
+            self.stream.flush()
+
+    @contextlib.contextmanager
+    def silent_if_broken(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            to_nowhere(self.stream.fileno())  # with what the stream still holds
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+
+def to_nowhere(descriptor: int) -> None:
+    """Have a file descriptor lead to the null device."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    if nowhere != descriptor:
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def unbroken_streams() -> Iterator[None]:
+    """Within this context stdout and stderr take any text, closed, cut off or of another encoding."""
+    before = sys.stdout, sys.stderr
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:  # it was closed by whoever started the program
+            to_nowhere(descriptor)
+            setattr(sys, name, os.fdopen(descriptor, "w", closefd=False))
+        getattr(sys, name).reconfigure(errors="backslashreplace")  # file names may hold what the screen cannot show
+        setattr(sys, name, Unbroken(getattr(sys, name)))
+    try:
+        yield
+        sys.stdout.flush()
+    finally:
+        sys.stdout, sys.stderr = before

@@ -1,0 +1,312 @@
+"""The one table of settings. The parser, --help, docs/flags.md, the defaults, the checks of a checkpoint's header, the
+notes on what is ignored, and metrics.json all come from it: a new flag is a new row.
+
+A default can depend on the model, the data and the network: `by` maps conditions to values, and the last condition
+that holds decides. A condition is one or more words of these, all of which must hold:
+
+    vae, cvae, vlae                              the model
+    points, images, drawings, photographs, colour   the data (drawings and photographs are grey)
+    few, many                                    images: at most 10,000 to train on, or more
+    mlp, conv, resnet                            the network
+    binary, levels                               pixels that were asked for, by --binarize or --likelihood
+"""
+
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from app import values
+from app.values import one_of, real, whole
+from parts.catalogue import ACTIVATIONS, LIKELIHOODS, MODELS, NETWORKS, PRIORS
+
+VERBS = ("train", "evaluate", "sample", "compare")
+FEW_STEPS, FEWEST_PICTURES, MOST_EPOCHS = 1500, 5, 100  # of runs on few images
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """All that the program knows of a setting, besides its name, type and default.
+
+    Args:
+        parse: makes a value of the flag's text.
+        switch: the flag takes no value; `optional_value` and it may be left out, which means true.
+        several: the flag takes one value or more.
+        by: defaults under conditions; a `Computed` where they are no constants.
+        default_text: the default in words, where its value does not tell.
+        fixed: a checkpoint fixes it; another value is refused.
+        kept: a continued run keeps it unless it is given anew.
+        added_later: checkpoints of earlier versions may lack it.
+        verbs: what it concerns. Elsewhere it is ignored with a note, or refused if it is `strict`.
+        models: what it can be given for.
+        reported: it stands in metrics.json.
+        per_machine: the machines of one training may differ in it.
+        per_epoch: a continued run may change it, and records from which epoch on it held.
+    """
+
+    group: str
+    help: str
+    parse: Callable[[str], Any] | None = None
+    choices: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    metavar: str | None = None
+    switch: bool = False
+    optional_value: bool = False
+    several: bool = False
+    by: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    default_text: str = ""
+    fixed: bool = False
+    kept: bool = False
+    added_later: bool = False
+    verbs: tuple[str, ...] = ("train", "evaluate", "sample")
+    strict: bool = False
+    models: tuple[str, ...] = tuple(MODELS)
+    reported: bool = False
+    per_machine: bool = False
+    per_epoch: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Computed:
+    """A default that depends on the number of training examples, and on settings in rows above its own."""
+
+    text: str
+    function: Callable[[int, Mapping[str, Any]], Any]
+
+    def __call__(self, num_examples: int, settings: Mapping[str, Any]) -> Any:
+        return self.function(num_examples, settings)
+
+
+def at_most_all(batch_size: int) -> Computed:
+    return Computed(f"{batch_size}", lambda num_examples, _: min(batch_size, num_examples))
+
+
+def enough_epochs(least: int) -> Computed:
+    def epochs(num_examples: int, settings: Mapping[str, Any]) -> int:
+        steps = max(1, num_examples // settings["batch_size"])
+        return min(max(FEW_STEPS // steps, least), MOST_EPOCHS)
+
+    return Computed(f"{least} to {MOST_EPOCHS}, for {FEW_STEPS:,} steps", epochs)
+
+
+def a_few_times(num_examples: int, settings: Mapping[str, Any]) -> int:
+    return max(5, settings["num_epochs"] // FEWEST_PICTURES)
+
+
+def row(default: Any, group: str, help: str, parse=None, **more) -> Any:
+    """A row of the table: a dataclass field with its Row."""
+    more["kept"] = more.get("kept", False) or more.get("fixed", False)
+    return dataclasses.field(default=default, metadata={"row": Row(group, help, parse, **more)})
+
+
+def choice(default: str, group: str, choices: typing.Iterable[str], help: str, **more) -> Any:
+    words = tuple(choices)
+    return row(default, group, help, one_of(words), choices=words, **more)
+
+
+WHAT, EVALUATION, DATA, MODEL = "what to do (default: --train)", "evaluation", "data", "model"
+TRAINING, FILES, MACHINE = "training", "files and pictures", "machine"
+OF_TRAINING = {"verbs": ("train",), "kept": True}
+OF_FIGURES = {"verbs": ("train", "evaluate"), "strict": True}
+OF_DRAWING = {"verbs": ("train", "sample")}
+EVERYWHERE = {"verbs": VERBS}
+PER_EPOCH = {**OF_TRAINING, "per_epoch": True, "reported": True}
+ARCHITECTURE = {"fixed": True, "reported": True}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a run is: every setting, resolved. Its rows are the flags' rows."""
+
+    train: bool = row(False, WHAT, "train, then evaluate and draw the pictures", switch=True, verbs=VERBS)
+    evaluate: bool = row(False, WHAT, "evaluate a checkpoint on held-out data: metrics.json", switch=True, verbs=VERBS)
+    sample: bool = row(False, WHAT, "draw from a checkpoint: samples.png and samples.npz", switch=True, verbs=VERBS)
+    compare: tuple[str, ...] = row(
+        (), WHAT, "runs side by side, each a checkpoint, a folder, RUN or MODEL/RUN", values.path, several=True,
+        metavar="RUN", default_text="none", **EVERYWHERE
+    )  # fmt: skip
+
+    num_importance_samples: int | None = row(
+        None, EVALUATION, "draws for each example to estimate log p(x) with; 0 for the ELBO alone",
+        whole(0, 1_000_000), metavar="K", default_text="100 for --evaluate, else 0", **OF_FIGURES
+    )  # fmt: skip
+    max_examples: int | None = row(
+        None, EVALUATION, "evaluate a random choice of so many held-out examples", whole(1), metavar="N",
+        default_text="all", **OF_FIGURES
+    )  # fmt: skip
+    ood_dataset: str | None = row(
+        None, EVALUATION, "other data, or noise: how well the bound on log p(x) tells them from the test set",
+        values.dataset("noise"), metavar="NAME_OR_PATH", default_text="none", **OF_FIGURES
+    )  # fmt: skip
+
+    model: str = choice("vae", MODEL, MODELS, "which model", fixed=True)
+    dataset: str = row(
+        "mnist", DATA, "mnist, mnist_sample, fashion_mnist, kmnist, cifar10, svhn, chestmnist, octmnist, tissuemnist, "
+        "pneumoniamnist, moons, circles, blobs; or a folder of images, or an .npz",
+        values.dataset(), metavar="NAME_OR_PATH", fixed=True, per_machine=True
+    )  # fmt: skip
+    data_dir: str = row(
+        "data", DATA, "where local dataset files are looked for first", values.path, metavar="DIR", kept=True,
+        per_machine=True
+    )  # fmt: skip
+    image_size: tuple[int, int] | None = row(
+        None, DATA, "bring images to N x N, or to height and width", whole(1, 2048), several=True, metavar="N",
+        default_text="as they are", fixed=True
+    )  # fmt: skip
+    offline: bool = row(False, DATA, "never use the network", switch=True)
+    binarize: str = choice(
+        "none", DATA, ("none", "dynamic", "threshold"), "make pixels binary: drawn anew every time with their grey "
+        "value as probability, or cut at 1/2", by={"vlae drawings": "dynamic", "vlae drawings levels": "none"},
+        fixed=True, reported=True
+    )  # fmt: skip
+    validation_size: int = row(
+        0, DATA, "hold out the last N training examples and report on those, not on the test set", whole(0),
+        metavar="N", fixed=True
+    )  # fmt: skip
+
+    latent_size: int = row(
+        15, MODEL, "latents in the code", whole(1, 4096), aliases=("--latent_dim",), metavar="N",
+        by={"colour": 64, "vlae images": 12, "vlae colour": 64, "points": 2}, **ARCHITECTURE
+    )  # fmt: skip
+    likelihood: str = choice(
+        "bernoulli", MODEL, LIKELIHOODS, "p(x|z)",
+        by={"points": "sigma", "colour": "sigma", "photographs": "sigma", "vlae images": "logistic",
+            "vlae drawings": "bernoulli", "vlae drawings levels": "logistic", "binary": "bernoulli"},
+        **ARCHITECTURE
+    )  # fmt: skip
+    network: str = choice(
+        "mlp", MODEL, NETWORKS, "dense layers; strided convolutions; those with a residual block after each",
+        by={"colour": "conv", "vlae images": "resnet"}, **ARCHITECTURE
+    )  # fmt: skip
+    hidden_dims: tuple[int, ...] | None = row(
+        None, MODEL, "widths of the encoder, reversed in the decoder", whole(1, 8192), several=True, metavar="N",
+        by={**{name: entry.hidden_dims for name, entry in NETWORKS.items()}, "points": (128, 128, 128)}, **ARCHITECTURE
+    )  # fmt: skip
+    activation: str = choice(
+        "gelu", MODEL, ACTIVATIONS, "of the hidden layers", by={"points": "leaky_relu", "vlae images": "elu"},
+        **ARCHITECTURE
+    )  # fmt: skip
+    prior: str = choice(
+        "standard", MODEL, PRIORS, "p(z) or p(z|y): N(0, I), a Gaussian for each class, or a flow", by={"vlae": "flow"},
+        models=("vlae",), added_later=True, **ARCHITECTURE
+    )  # fmt: skip
+    window: int = row(
+        0, MODEL, "width of the window of pixels that p(x|z) sees: odd, 0 for none", values.window, metavar="N",
+        by={"vlae images": 7}, models=("vlae",), added_later=True, **ARCHITECTURE
+    )  # fmt: skip
+
+    batch_size: int = row(
+        128, TRAINING, "examples in a step, over all devices", whole(1), metavar="N",
+        by={"few": at_most_all(32), "points": at_most_all(256)}, **PER_EPOCH
+    )  # fmt: skip
+    num_epochs: int = row(
+        10, TRAINING, "total epochs of the run", whole(1), aliases=("--n_epochs",), metavar="N",
+        by={"colour": 20, "few": enough_epochs(10), "few colour": enough_epochs(20), "vlae images": 30,
+            "vlae few": enough_epochs(30), "points": 50},
+        **OF_TRAINING
+    )  # fmt: skip
+    learning_rate: float = row(
+        1e-3, TRAINING, "of Adam; of a VLAE's Muon it falls with the steps t, as 1 / (1 + t / 2000)",
+        real(values.SMALLEST, 1e30), aliases=("--lr",), metavar="X", by={"drawings many": 2e-3, "vlae images": 2e-3},
+        **PER_EPOCH
+    )  # fmt: skip
+    beta: float = row(1.0, TRAINING, "weight of the rate in the loss", real(0), metavar="X", **PER_EPOCH)
+    warmup_epochs: float = row(
+        0, TRAINING, "epochs of linear warm-up of that weight", real(0), metavar="X", by={"vlae images": 2}, **PER_EPOCH
+    )  # fmt: skip
+    free_bits: float = row(
+        0.0, TRAINING, "nats that each latent may spend before its rate counts in the loss", real(0), metavar="X",
+        **PER_EPOCH
+    )  # fmt: skip
+    load_weights: bool = row(
+        False, TRAINING, "continue the run from its checkpoint, up to --num_epochs", switch=True
+    )  # fmt: skip
+    seed: int = row(
+        0, TRAINING, "of weights, order of examples, and all noise", whole(0), metavar="N", kept=True, per_epoch=True
+    )  # fmt: skip
+
+    checkpoint: str | None = row(
+        None, FILES, "checkpoint to evaluate, sample or continue", values.path, metavar="FILE",
+        default_text="the run's own"
+    )  # fmt: skip
+    run_name: str | None = row(
+        None, FILES, "names the run's folders", values.name, metavar="NAME", default_text="the dataset's name",
+        kept=True, per_machine=True, **EVERYWHERE
+    )  # fmt: skip
+    num_samples: int = row(
+        10, FILES, "images to draw, of each class if conditional", whole(1, 100_000), metavar="N",
+        by={"points": 1000}, kept=True, **OF_DRAWING
+    )  # fmt: skip
+    labels: tuple[int, ...] = row(
+        (), FILES, "classes to draw", whole(0), several=True, metavar="CLASS", default_text="all",
+        models=tuple(name for name, entry in MODELS.items() if entry.labels != "never"), **OF_DRAWING
+    )  # fmt: skip
+    sample_and_save_frequency: int = row(
+        5, FILES, "epochs between pictures and kept checkpoints", whole(1), metavar="N",
+        by={"few": Computed(f"{FEWEST_PICTURES} times", a_few_times), "points": 10, "vlae": 1}, **OF_TRAINING
+    )  # fmt: skip
+    save_every_steps: int = row(
+        0, FILES, "also save the run's checkpoint every N steps of an epoch", whole(0), metavar="N",
+        default_text="0: after each epoch only", added_later=True, **OF_TRAINING
+    )  # fmt: skip
+    checkpoint_dir: str = row("model_ckpts", FILES, "of all runs", values.path, metavar="DIR", **EVERYWHERE)
+    output_dir: str = row("outputs", FILES, "of all runs", values.path, metavar="DIR", **EVERYWHERE)
+    tensorboard: bool = row(
+        False, FILES, "also write curves and epoch pictures for TensorBoard", values.boolean, optional_value=True,
+        metavar="BOOL", verbs=("train",), strict=True, kept=True, added_later=True, per_machine=True
+    )  # fmt: skip
+
+    device: str = row(
+        "auto", MACHINE, "auto, cpu, gpu or gpu:N; auto: a GPU if there is one", values.device, metavar="DEVICE"
+    )  # fmt: skip
+    strategy: str = choice(
+        "none", MACHINE, ("none", "mirrored", "multi_worker"), "train on several devices of this machine, or on "
+        "several machines (TF_CONFIG)", verbs=("train",), strict=True
+    )  # fmt: skip
+    num_replicas: int | None = row(
+        None, MACHINE, "of --strategy mirrored: the first N GPUs, or N shares of the CPU", whole(1, 1024), metavar="N",
+        default_text="all GPUs"
+    )  # fmt: skip
+    mixed_precision: bool = row(
+        False, MACHINE, "networks compute in bfloat16, for GPUs that are fast at it; CPUs are slower", values.boolean,
+        optional_value=True, metavar="BOOL", kept=True, added_later=True, reported=True
+    )  # fmt: skip
+
+
+ROWS: dict[str, Row] = {field.name: field.metadata["row"] for field in dataclasses.fields(Settings)}
+TYPES: dict[str, Any] = typing.get_type_hints(Settings)
+DEFAULTS = Settings()
+
+
+def names(**wanted: bool) -> tuple[str, ...]:
+    """The settings whose rows have these properties, such as fixed=True."""
+    return tuple(name for name, row in ROWS.items() if all(getattr(row, key) == value for key, value in wanted.items()))
+
+
+def default_of(name: str, words: set[str], num_examples: int, settings: Mapping[str, Any]) -> Any:
+    """The default of a setting where these conditions hold; `settings` has those of the rows above it."""
+    default = getattr(DEFAULTS, name)
+    for condition, value in ROWS[name].by.items():
+        if set(condition.split()) <= words:
+            default = value
+    return default(num_examples, settings) if isinstance(default, Computed) else default
+
+
+def as_stored(value: Any) -> Any:
+    """As JSON holds it, which has no tuples."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def as_setting(value: Any) -> Any:
+    """As a Settings holds it: what JSON stores as a list is a tuple."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def stored_type(name: str) -> Any:
+    """The type or types that a checkpoint's header has for a setting."""
+    options = typing.get_args(TYPES[name]) if isinstance(TYPES[name], typing.types.UnionType) else (TYPES[name],)
+    kinds = []
+    for option in options:
+        origin = typing.get_origin(option) or option
+        kinds += {tuple: [list], float: [int, float]}.get(origin, [origin])
+    return tuple(kinds)

@@ -1,0 +1,153 @@
+"""--train: from where a run stands to --num_epochs, leaving checkpoints, history and the pictures of epochs."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from app import records
+from app.draw import draw_epoch
+from app.events import EventLog
+from app.folders import branch_off, is_newer, previous, set_aside
+from app.rules import FlagError
+from app.run import Run
+from app.settings import names
+from data import Dataset
+from sources.batches import evaluation_batches, training_batches
+from storage.checkpoints import CheckpointError, read_header, save_model_weights
+from storage.files import make_folder, remove_partial
+from training import devices, loop
+from training.interrupts import Stopped
+from training.state import TrainingState
+from vae import VAE
+
+EPOCH_PICTURES = ("samples", "reconstructions")
+
+
+def train(run: Run, model: VAE, dataset: Dataset, state: TrainingState, header: Mapping[str, Any] | None) -> None:
+    """Train to --num_epochs; `state` is kept up to date. `header` is that of the checkpoint that is continued."""
+    settings, folders = run.settings, run.folders
+    is_chief = devices.is_chief(model.distribute_strategy)
+    is_own = run.source is not None and run.source.resolve().parent == folders.checkpoints.resolve()
+    has_newer = is_own and is_newer(folders.newest, header)
+    was_cut_off = is_own and not has_newer and lacks_epoch_files(run, state, header)
+    if header is not None and state.epoch >= settings.num_epochs:
+        refuse_nothing_to_train(run, state, is_newest=is_own and not has_newer)
+        print(f"nothing left to train: {run.source} has {state.epoch} of {settings.num_epochs} epochs")
+        if not was_cut_off:
+            return
+    if run.source is not None and run.source.resolve().parent == previous(folders.checkpoints).resolve():
+        raise FlagError(
+            f"{run.source.resolve().parent} would be replaced by the run {folders.checkpoints}: name another with "
+            "--run_name"
+        )
+    if is_chief:
+        for folder in folders.both:
+            remove_partial(folder)
+        if has_newer:
+            branch_off(folders, run.source, state.epoch)
+        elif not is_own:
+            set_aside(folders)
+        for folder in folders.both:
+            make_folder(folder)
+    print(describe_start(run, model))
+    recorder = Recorder(run, model, dataset, state, is_chief)
+    if was_cut_off:
+        recorder.after_epoch(state.epoch)
+    state.note_settings(state.epoch + 1, {name: getattr(settings, name) for name in names(per_epoch=True)})
+    try:
+        loop.train(
+            model,
+            training_batches(dataset.train, settings.batch_size, seed=settings.seed, binarize=settings.binarize),
+            evaluation_batches(dataset.test, seed=settings.seed, binarize=settings.binarize),
+            batch_size=settings.batch_size,
+            split=dataset.split,
+            num_epochs=settings.num_epochs,
+            state=state,
+            save=recorder.save,
+            after_epoch=recorder.after_epoch,
+            save_every_steps=settings.save_every_steps,
+        )
+    except Stopped as stopped:
+        where = f"in epoch {state.epoch + 1}, after step {state.step}" if state.step else "between epochs"
+        is_newest = run.source is None or run.source.resolve() == folders.newest.resolve()
+        how = "add --load_weights to the same command" if is_newest else f"give --checkpoint {folders.newest}"
+        raise Stopped(stopped.number, f"stopped {where}; to go on from there, {how}") from None
+
+
+def refuse_nothing_to_train(run: Run, state: TrainingState, *, is_newest: bool) -> None:
+    """Raise a FlagError if figures of this checkpoint would take the place of those of a later or another one."""
+    if not is_newest:
+        raise FlagError(
+            f"{run.source} has {state.epoch} epochs, so --num_epochs {run.settings.num_epochs} leaves nothing to "
+            "train: give more, or --evaluate"
+        )
+
+
+def lacks_epoch_files(run: Run, state: TrainingState, header: Mapping[str, Any]) -> bool:
+    """Whether what a run keeps of its epoch is not all there, since it was killed just then."""
+    frequency = header["config"]["sample_and_save_frequency"]
+    if state.step or not state.epoch or state.epoch % frequency:
+        return False
+    try:
+        return read_header(run.folders.kept(state.epoch))["history"] != header["history"]
+    except CheckpointError:
+        return True
+
+
+def describe_start(run: Run, model: VAE) -> str:
+    """One line: what is trained."""
+    settings, arguments = run.settings, model.arguments
+    widths = " ".join(map(str, arguments["hidden_dims"]))
+    parts = f", prior {arguments['prior']}, window {arguments['window']}" if model.takes_learned_prior else ""
+    num_replicas = model.distribute_strategy.num_replicas_in_sync
+    replicas = f"; {num_replicas} replicas" if num_replicas > 1 else ""
+    return (
+        f"{settings.model} with {model.count_params():,} parameters: {settings.network} {widths}, likelihood "
+        f"{settings.likelihood}, binarize {settings.binarize}, latent size {settings.latent_size}{parts}; batch size "
+        f"{settings.batch_size}; epochs: {settings.num_epochs}; checkpoints: {run.folders.checkpoints}{replicas}"
+    )
+
+
+@dataclasses.dataclass
+class Recorder:
+    """Writes what a training leaves: checkpoints, history, pictures of epochs, events for TensorBoard."""
+
+    run: Run
+    model: VAE
+    dataset: Dataset
+    state: TrainingState
+    is_chief: bool
+
+    def __post_init__(self):
+        folder = self.run.folders.outputs / "tensorboard"
+        self.events = EventLog(folder) if self.run.settings.tensorboard and self.is_chief else None
+        self.unchanging = {
+            "config": self.run.stored(),
+            "dataset": {name: getattr(self.dataset, name) for name in ("name", "source", "class_names")}
+            | {"fingerprint": self.dataset.fingerprint(), "held_out": len(self.dataset.test)},
+            "versions": records.versions(),
+            "fallback_from": self.run.fallback_from,
+        }
+
+    def save(self, epoch: int | None = None) -> None:
+        """The run's newest checkpoint, or the one that is kept of an epoch."""
+        if self.is_chief:
+            folders = self.run.folders
+            path = folders.newest if epoch is None else folders.kept(epoch)
+            save_model_weights(self.model, path, {**self.state.to_header(), **self.unchanging})
+
+    def after_epoch(self, epoch: int) -> None:
+        if not self.is_chief:
+            return
+        outputs, history = self.run.folders.outputs, self.state.history
+        records.write_history(outputs, history)
+        if self.events:
+            self.events.write_figures(history[-1])
+        if epoch % self.run.settings.sample_and_save_frequency:
+            return
+        prefix = f"epoch_{epoch:03d}_"
+        draw_epoch(self.run, self.model, self.dataset, prefix)
+        if self.events:
+            for name in EPOCH_PICTURES:
+                self.events.write_picture(outputs / f"{prefix}{name}.png", name, epoch)
+        self.save(epoch)

@@ -1,0 +1,111 @@
+"""What the flags ask for, done: TensorFlow is there by now, and the run is resolved."""
+
+import contextlib
+import hashlib
+
+import keras
+import tensorflow as tf
+
+from app.evaluate import evaluate, open_other_data
+from app.plan import Plan
+from app.rules import FlagError
+from app.run import Run
+from app.sample import sample
+from app.settings import ROWS, names
+from app.train import train
+from data import Dataset
+from storage.checkpoints import all_variables, load_weights
+from storage.errors import UserError
+from storage.files import make_folder
+from storage.locks import holding
+from training import devices
+from training.interrupts import Stopped
+from training.loop import compile_model
+from training.state import TrainingState
+from vae import VAE, build_model
+
+
+def perform(plan: Plan) -> None:
+    """Train, evaluate and sample, as the run's settings say.
+
+    Raises:
+        UserError: for whatever can be told in one line.
+    """
+    settings = plan.run.settings
+    try:
+        strategy = devices.make_strategy(settings.strategy, settings.device, settings.num_replicas)
+        with tf.device(devices.choose_device(settings.device)), devices.among_workers(strategy):
+            perform_on(plan, strategy)
+    except tf.errors.ResourceExhaustedError as error:
+        raise UserError(str(error).splitlines()[0]) from error
+
+
+def perform_on(plan: Plan, strategy: tf.distribute.Strategy) -> None:
+    """The verbs, one after the other; of several machines only the chief goes on after training."""
+    run, dataset, header = plan.run, plan.dataset, plan.header
+    settings, is_chief = run.settings, devices.is_chief(strategy)
+    for line in plan.lines():
+        print(line)
+    if settings.train and settings.batch_size % strategy.num_replicas_in_sync:
+        raise FlagError(
+            f"--batch_size {settings.batch_size} cannot be shared by {strategy.num_replicas_in_sync} replicas"
+        )
+    with strategy.scope():
+        model = make_model(run, dataset)
+    other_data = open_other_data(run, dataset)  # before anything that takes long
+    with holding(run.folders.both if settings.train and is_chief else ()):
+        if header is not None:
+            header = header | load_weights(model, run.source)  # a training may have replaced the file meanwhile
+            model.optimizer.learning_rate.assign(settings.learning_rate)
+        state = TrainingState.from_header(header) if header else TrainingState()
+        if settings.strategy == "multi_worker":
+            refuse_other_workers(run, model, dataset, state)
+        if settings.train:
+            train(run, model, dataset, state, header)
+        if not is_chief:
+            return
+        make_folder(run.folders.outputs)
+        with saying_what_is_missing() if settings.train else contextlib.nullcontext():
+            if settings.train or settings.evaluate:
+                evaluate(run, model, dataset, state, other_data)
+            if settings.train or settings.sample:
+                sample(run, model, dataset, plan.class_names, plan.dataset_name)
+    print(f"figures and pictures: {run.folders.outputs}")
+
+
+def make_model(run: Run, dataset: Dataset | None) -> VAE:
+    """A fresh model for the dataset, or one that the checkpoint's weights fit; compiled."""
+    settings, objective = run.settings, {}
+    if settings.train:
+        warmup_steps = round(settings.warmup_epochs * (len(dataset.train) // settings.batch_size))
+        objective = {"beta": settings.beta, "warmup_steps": warmup_steps, "free_bits": settings.free_bits}
+    keras.utils.set_random_seed(settings.seed)  # initial weights
+    try:
+        model = build_model(**run.model_arguments, mixed_precision=settings.mixed_precision, **objective)
+    except ValueError as error:
+        raise FlagError(str(error)) from None
+    if run.source is None:
+        model.start_at_mean(dataset.mean())
+    compile_model(model, settings.learning_rate)
+    return model
+
+
+def refuse_other_workers(run: Run, model: VAE, dataset: Dataset, state: TrainingState) -> None:
+    """Raise a WorkersError, on each of them, unless all workers start from the same and with the same settings."""
+    weights = hashlib.sha256(b"".join(variable.numpy().tobytes() for variable in all_variables(model)))
+    shared = [name for name in names(kept=True) if not ROWS[name].per_machine]
+    compared = {f"--{name}": getattr(run.settings, name) for name in shared} | {
+        "data": dataset.fingerprint(),
+        "checkpoints": [weights.hexdigest(), state.epoch, state.step],
+    }
+    devices.refuse_differences(compared, model.distribute_strategy)
+
+
+@contextlib.contextmanager
+def saying_what_is_missing():
+    """A training that is stopped after its last epoch lacks figures and pictures."""
+    try:
+        yield
+    except Stopped as stopped:
+        message = "stopped among figures and pictures; the same command with --load_weights makes them again"
+        raise Stopped(stopped.number, message) from None

@@ -1,0 +1,68 @@
+"""What can be asked for by name, and what of it must be known before TensorFlow is imported.
+
+A new likelihood is a class in likelihoods.py and a row here; a new model a class in vae.py and a row here.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelEntry:
+    """labels: whether the model needs them "always", "never", or "if the prior knows classes"."""
+
+    class_name: str  # in vae.py
+    labels: str = "never"
+    large_steps: bool = False  # whose blocks of memory do not fit into a thread's arena
+
+    def is_conditional(self, num_classes: int, prior: str) -> bool:
+        """Whether its bound is on log p(x|y), not on log p(x)."""
+        if self.labels == "if the prior knows classes":
+            return num_classes > 0 and prior != "standard"
+        return self.labels == "always"
+
+
+@dataclasses.dataclass(frozen=True)
+class LikelihoodEntry:
+    """pixels: "binary" or "levels" where p(x|z) is a probability of such pixels, None where it is a density."""
+
+    class_name: str  # in likelihoods.py
+    pixels: str | None = None
+    suits_binary_pixels: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkEntry:
+    """hidden_dims: the widths it has unless others are asked for."""
+
+    hidden_dims: tuple[int, ...]
+    reads_points: bool = False
+    large_steps: bool = False
+
+
+MODELS = {
+    "vae": ModelEntry("VAE"),
+    "cvae": ModelEntry("CVAE", labels="always"),
+    "vlae": ModelEntry("VLAE", labels="if the prior knows classes", large_steps=True),
+}
+LIKELIHOODS = {
+    "bernoulli": LikelihoodEntry("Bernoulli", pixels="binary", suits_binary_pixels=True),
+    "gaussian": LikelihoodEntry("Gaussian", suits_binary_pixels=True),  # the squared error
+    "sigma": LikelihoodEntry("Sigma"),
+    "logistic": LikelihoodEntry("DiscretizedLogistic", pixels="levels"),
+}
+NETWORKS = {
+    "mlp": NetworkEntry((400, 400), reads_points=True),
+    "conv": NetworkEntry((32, 64)),
+    "resnet": NetworkEntry((32, 64), large_steps=True),
+}
+PRIORS = ("standard", "gaussian", "flow")
+ACTIVATIONS = ("gelu", "leaky_relu", "relu", "elu")
+
+
+def bound_on(arguments: Mapping[str, Any]) -> str:
+    """What the ELBO of a model with these arguments bounds: "log p(x)" or "log p(x|y)"."""
+    prior = arguments.get("prior", "standard")
+    conditional = MODELS[arguments["model"]].is_conditional(arguments["num_classes"], prior)
+    return "log p(x|y)" if conditional else "log p(x)"

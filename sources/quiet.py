@@ -1,0 +1,23 @@
+"""TensorFlow, imported without its start-up chatter."""
+
+import os
+import sys
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow, which writes its chatter past Python straight to file descriptor 2."""
+    if "tensorflow" in sys.modules:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's other programs need
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import tensorflow as tf
+
+        tf.config.list_physical_devices("GPU")  # here, because it too writes to file descriptor 2
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
