@@ -1,15 +1,13 @@
 """Train, evaluate and sample variational autoencoders: `python assignment.py --help` lists the flags."""
 
-import ctypes
-import os
 import signal
 import sys
-import warnings
 
-if __name__ == "__main__":  # until the handlers of `main` are there, Ctrl-C ends the program without a traceback
-    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    warnings.simplefilter("ignore")  # of the libraries; PYTHONWARNINGS=error would end the program
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `main` handles it, Ctrl-C ends the program without a traceback
+
+import os
+import warnings
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -76,6 +74,8 @@ def keep_freed_memory(of_large_steps: bool = False) -> None:
     Steps are large whose blocks do not fit into the arena of a thread, 64 MB. One arena for all threads serves these,
     and smaller ones it slows.
     """
+    import ctypes
+
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "mallopt"):
         return
@@ -87,4 +87,6 @@ def keep_freed_memory(of_large_steps: bool = False) -> None:
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("ignore")  # of the libraries; PYTHONWARNINGS=error would end the program
+    os.environ["MPLBACKEND"] = "agg"  # Jupyter exports one to !python that may not be installed
     sys.exit(main())

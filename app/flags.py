@@ -5,6 +5,7 @@
 
 import argparse
 import sys
+import textwrap
 from typing import Any, NoReturn
 
 from app import rules, values
@@ -141,8 +142,8 @@ def page() -> str:
         lines += [page_row(name, row) for name, row in ROWS.items() if row.group == group]
         lines += [f"| `--{name}` | | {help} |" for name, (of, help) in SHORT_FORMS.items() if ROWS[of].group == group]
     lines += ["", "## What a checkpoint keeps", ""]
-    lines += [f"A checkpoint fixes {listed(fixed=True)}: asking for another value is refused.", ""]
-    lines += [f"A continued run also keeps {listed(fixed=False, kept=True)}, unless you give them anew."]
+    lines += wrapped(f"A checkpoint fixes {listed(fixed=True)}: asking for another value is refused.")
+    lines += ["", *wrapped(f"A continued run also keeps {listed(fixed=False, kept=True)}, unless you give them anew.")]
     return "\n".join(lines) + "\n"
 
 
@@ -153,6 +154,10 @@ def page_row(name: str, row: Row) -> str:
     models = "" if len(row.models) == len(ROWS["model"].choices) else f" (of {' and '.join(row.models)})"
     default = "off" if row.switch else described_default(name)
     return f"| {flags} | {default} | {row.help}{models} |".replace("p(z|y)", r"p(z\|y)").replace("p(x|z)", r"p(x\|z)")
+
+
+def wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def listed(**wanted: bool) -> str:

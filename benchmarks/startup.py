@@ -28,23 +28,23 @@ def then(module, function, name):
         stage(name)
         return result
     setattr(module, function, traced)
-then(assignment, "import_tensorflow", "import of TensorFlow")
-def imported():
-    import runs, training
+from app import plan
+from sources import quiet
+then(plan, "make_plan", "flags and data")
+import_tensorflow = quiet.import_tensorflow
+def import_all():
+    import_tensorflow()
+    stage("import of TensorFlow")
+    from app import verbs
+    from training import loop
     stage("import of our modules and Keras's layers")
-    then(runs, "open_dataset", "data")
-    then(runs, "build_model", "weights")
-    then(runs, "make_model", "compile and optimizer")
-    then(training.Watch, "on_epoch_begin", "batches, fit")
-    def first(self, batch, logs=None):
-        stage("tracing, XLA, first steps")
+    then(verbs, "build_model", "weights")
+    then(verbs, "make_model", "compile and optimizer")
+    def first(self, step, figures):
+        stage("batches, tracing, XLA, first steps")
         sys.exit(0)
-    training.Watch.on_train_batch_end = first
-traced_import = assignment.import_tensorflow
-def import_all(**kwargs):
-    traced_import(**kwargs)
-    imported()
-assignment.import_tensorflow = import_all
+    loop.Training.after_block = first
+quiet.import_tensorflow = import_all
 sys.exit(assignment.main())
 """
 

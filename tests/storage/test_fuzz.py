@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
-from app.run import HEADER as HEADER_TYPES, read_run
+from app.run import HEADER as HEADER_TYPES
+from app.run import read_run
 from data import load_dataset
 from sources.readers import DataError
 from storage import checkpoints
