@@ -9,6 +9,7 @@ likelihood gives p(x|z). All terms are in nats per example:
     loss       = distortion + beta * rate       averaged over the batch; also warm-up and free bits, never in the elbo
 """
 
+import os
 from collections.abc import Callable, Sequence
 
 import keras
@@ -17,9 +18,10 @@ import tensorflow as tf
 from parts import catalogue
 from parts.autoregressive import Autoregressive
 from parts.likelihoods import LIKELIHOODS, ColourLogistic, Likelihood, sum_per_example
-from parts.networks import NETWORKS, Decoder, PixelLayers, Stack, computing_in
+from parts.networks import NETWORKS, Decoder, PixelLayers, Stack, computing_in, default_keras_settings
 from parts.priors import PRIORS, normal_log_prob
 from parts.replicas import batch_mean, batch_normal, share_of_replica
+from storage.checkpoints import CheckpointError, load_weights, read_header
 
 FEATURES = 32  # channels of the map that a VLAE's decoder makes of z
 SAMPLE_BLOCK = 500  # codes that are decoded at once
@@ -239,6 +241,7 @@ def reparameterize(mean: tf.Tensor, logvar: tf.Tensor, seed: tf.Tensor) -> tf.Te
 MODELS = {name: globals()[entry.class_name] for name, entry in catalogue.MODELS.items()}
 
 
+@default_keras_settings()
 def build_model(
     model: str,
     *,
@@ -306,6 +309,22 @@ def build_model(
         "window": window,
     }
     return built
+
+
+def load(path: str | os.PathLike) -> VAE:
+    """The model of a checkpoint with its weights, to encode, decode and sample with; without the optimizer.
+
+    Raises:
+        CheckpointError: if there is no such file, it is damaged or no checkpoint, or what it holds is newer than this
+            program.
+    """
+    arguments = read_header(path)["model"]
+    try:
+        model = build_model(**arguments)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} holds a model that cannot be built here: {error}") from error
+    load_weights(model, path)
+    return model
 
 
 def make_decoder(

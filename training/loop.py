@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import tensorflow as tf
 
+from parts.networks import default_keras_settings
 from storage.errors import UserError
 from training.devices import gather
 from training.interrupts import deferred, stop
@@ -21,6 +22,7 @@ class TrainingError(UserError):
     """Training cannot go on; the message says where it stopped and what to try."""
 
 
+@default_keras_settings()
 def compile_model(model: VAE, learning_rate: float = 1e-3) -> None:
     """Give the model its optimizer, and build that, as `train` and loading a checkpoint to continue need it."""
     model.compile(OPTIMIZERS[model.optimizer_name](learning_rate), jit_compile=False)
