@@ -24,7 +24,7 @@ def tolerating_backend() -> Iterator[None]:
     try:
         yield
     finally:
-        if backend:
+        if backend is not None:
             os.environ["MPLBACKEND"] = backend
     if backend:
         with contextlib.suppress(ValueError):
