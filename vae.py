@@ -9,6 +9,7 @@ likelihood gives p(x|z). All terms are in nats per example:
     loss       = distortion + beta * rate       averaged over the batch; also warm-up and free bits, never in the elbo
 """
 
+import os
 from collections.abc import Callable, Sequence
 
 import keras
@@ -16,9 +17,10 @@ import tensorflow as tf
 
 from parts.autoregressive import Autoregressive
 from parts.likelihoods import LIKELIHOODS, ColourLogistic, Likelihood, sum_per_example
-from parts.networks import NETWORKS, Decoder, PixelLayers, Stack, computing_in
+from parts.networks import NETWORKS, Decoder, PixelLayers, Stack, computing_in, default_keras_settings
 from parts.priors import PRIORS, normal_log_prob
-from parts.replicas import as_logs, batch_mean, batch_normal
+from parts.replicas import batch_mean, batch_normal, share_of_replica
+from storage.checkpoints import CheckpointError, load_weights, read_header
 
 FEATURES = 32  # channels of the map that a VLAE's decoder makes of z
 SAMPLE_BLOCK = 500  # codes that are decoded at once
@@ -121,7 +123,8 @@ class VAE(keras.Model):
         with tf.GradientTape() as tape:
             distortion, latent_rates = self.terms(x, labels, seed)
             loss = self.objective(distortion, latent_rates)
-        gradients = tape.gradient(loss, self.trainable_variables)
+            share = share_of_replica(loss)
+        gradients = tape.gradient(share, self.trainable_variables)
         self.optimizer.apply(gradients, self.trainable_variables)
         return self.track(loss, distortion, latent_rates)
 
@@ -137,10 +140,7 @@ class VAE(keras.Model):
         for tracker, values in zip(self.trackers, (losses, -(distortion + rate), rate, distortion), strict=True):
             tracker.update_state(values)
         self.finite_steps.update_state(tf.math.is_finite(loss))
-        return as_logs({metric.name: metric.result() for metric in self.metrics})
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """Nothing: the weights are there. Keras would take the mean of replicas' rows, of which there may be fewer."""
+        return {metric.name: metric.result() for metric in self.metrics}
 
     def likelihood_params(self, z: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
         """What the likelihood is given to make p(x|z)."""
@@ -240,6 +240,7 @@ def reparameterize(mean: tf.Tensor, logvar: tf.Tensor, seed: tf.Tensor) -> tf.Te
 MODELS = {"vae": VAE, "cvae": CVAE, "vlae": VLAE}
 
 
+@default_keras_settings()
 def build_model(
     model: str,
     *,
@@ -307,6 +308,22 @@ def build_model(
         "window": window,
     }
     return built
+
+
+def load(path: str | os.PathLike) -> VAE:
+    """The model of a checkpoint with its weights, to encode, decode and sample with; without the optimizer.
+
+    Raises:
+        CheckpointError: if there is no such file, it is damaged or no checkpoint, or what it holds is newer than this
+            program.
+    """
+    arguments = read_header(path)["model"]
+    try:
+        model = build_model(**arguments)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} holds a model that cannot be built here: {error}") from error
+    load_weights(model, path)
+    return model
 
 
 def make_decoder(

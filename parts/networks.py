@@ -28,6 +28,21 @@ def computing_in(policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+@contextlib.contextmanager
+def default_keras_settings() -> Iterator[None]:
+    """Within this context layers, metrics and optimizers are made as these modules need them, whatever the user has set
+    in ~/.keras/keras.json or in a notebook."""
+    floatx, data_format = keras.config.floatx(), keras.config.image_data_format()
+    with computing_in("float32"):
+        keras.config.set_floatx("float32")
+        keras.config.set_image_data_format("channels_last")
+        try:
+            yield
+        finally:
+            keras.config.set_floatx(floatx)
+            keras.config.set_image_data_format(data_format)
+
+
 def bounded_logvar(raw: tf.Tensor) -> tf.Tensor:
     """Squash smoothly into (-15, 15), near the identity around 0: exp() of it, and its gradient, stay finite."""
     return LOGVAR_BOUND * tf.tanh(raw / LOGVAR_BOUND)

@@ -41,8 +41,8 @@ def save_model_weights(model, path: str | os.PathLike, header: Mapping[str, Any]
         WriteError: if it cannot be written; an earlier file at `path` is then untouched.
     """
     header = {**header, "format": FORMAT, "model": model.arguments}
-    if model.optimizer is not None:
-        header["iterations"] = int(model.optimizer.iterations.numpy())
+    if (optimizer := getattr(model, "optimizer", None)) is not None:  # only a compiled model has the attribute
+        header["iterations"] = int(optimizer.iterations.numpy())
     size = 2**20 + sum(variable.numpy().nbytes for variable in all_variables(model))
     with replacing(path, size) as partial:  # HDF5 leaks and chatters on a full disk
         model.save_weights(partial)
@@ -108,7 +108,8 @@ def unchanged_on_failure(model):
 
 
 def all_variables(model) -> list:
-    return [*model.variables, *(model.optimizer.variables if model.optimizer else [])]
+    optimizer = getattr(model, "optimizer", None)
+    return [*model.variables, *(optimizer.variables if optimizer else [])]
 
 
 def refuse_differences(path: str | os.PathLike, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

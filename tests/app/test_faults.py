@@ -28,17 +28,18 @@ def send(number):
     time.sleep(0.01)
 
 
-def interrupt(monkeypatch, method="on_train_batch_end", *, number=signal.SIGINT, call=1, loss=None):
-    """Send a signal at this call of a method of loop.Watch."""
-    calls, original = [], getattr(loop.Watch, method)
+def interrupt(monkeypatch, method="after_block", *, number=signal.SIGINT, call=1, loss=None):
+    """Send a signal at this call of a method of loop.Training, whose last argument are the figures."""
+    calls, original = [], getattr(loop.Training, method)
 
-    def interrupted(self, batch, logs):
-        calls.append(batch)
+    def interrupted(self, *arguments):
+        *before, figures = arguments
+        calls.append(figures)
         if len(calls) == call:
             send(number)
-        original(self, batch, logs if loss is None else logs | {"loss": loss})
+        original(self, *before, figures if loss is None else figures | {"loss": loss})
 
-    monkeypatch.setattr(loop.Watch, method, interrupted)
+    monkeypatch.setattr(loop.Training, method, interrupted)
 
 
 @pytest.fixture
@@ -79,10 +80,10 @@ def assert_same_run(folder, undisturbed):
 @pytest.mark.parametrize(
     ("number", "exit_code", "method", "call", "told"),
     [
-        (signal.SIGINT, 130, "on_train_batch_end", 1, "stopped in epoch 1, after step 2;"),
-        (signal.SIGTERM, 143, "on_train_batch_end", 5, "stopped in epoch 2, after step 4;"),
-        (signal.SIGINT, 130, "on_train_batch_end", 6, "stopped in epoch 2, after step 6;"),
-        (signal.SIGTERM, 143, "on_test_batch_end", 2, "stopped in epoch 2, after step 6;"),
+        (signal.SIGINT, 130, "after_block", 1, "stopped in epoch 1, after step 2;"),
+        (signal.SIGTERM, 143, "after_block", 5, "stopped in epoch 2, after step 4;"),
+        (signal.SIGINT, 130, "after_block", 6, "stopped in epoch 2, after step 6;"),
+        (signal.SIGTERM, 143, "after_test_batch", 2, "stopped in epoch 2, after step 6;"),
     ],
 )
 def test_a_run_stopped_anywhere_goes_on_as_if_it_had_not_been(
@@ -142,7 +143,7 @@ def test_a_run_stopped_in_its_first_epoch_takes_no_runs_place(script, monkeypatc
 
 
 def test_weights_that_are_not_finite_are_not_saved_for_a_signal_either(script, monkeypatch, capsys):
-    interrupt(monkeypatch, "on_test_batch_end", loss=float("nan"))
+    interrupt(monkeypatch, "after_test_batch", loss=float("nan"))
     assert script() == 1
     assert "no longer finite after epoch 1. Try a smaller --learning_rate" in capsys.readouterr().err
     assert not pathlib.Path(CHECKPOINT).exists()

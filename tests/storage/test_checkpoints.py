@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+import vae
 from app.config import read_run
 from storage import checkpoints
 from storage.checkpoints import CheckpointError, load_weights, read_header, save_model_weights
@@ -404,3 +405,47 @@ def test_an_optimizer_that_does_not_fit_is_not_silently_replaced(saved):
     other.compile(keras.optimizers.SGD())
     other.optimizer.build(other.trainable_variables)
     assert_refused(other, path, "Skipping variable loading for optimizer")
+
+
+# Models without an optimizer
+
+
+@pytest.mark.parametrize("model", ["vae", "cvae"])
+def test_a_model_that_is_not_compiled_is_saved_and_loaded(model, tmp_path):
+    arguments = {"data_shape": (4, 4, 1), "num_classes": 3, "latent_size": 2, "hidden_dims": (6,)}
+    first, second = build_model(model, **arguments), build_model(model, **arguments)
+    assert not same(first.get_weights(), second.get_weights())
+    path = tmp_path / "vae.weights.h5"
+    save_model_weights(first, path, {"epoch": 0})
+    assert "iterations" not in load_weights(second, path)
+    assert same(first.get_weights(), second.get_weights())
+
+
+def test_a_model_that_is_not_compiled_takes_the_weights_of_a_training(saved):
+    model, path = saved
+    other = build_model(**model.arguments)
+    assert load_weights(other, path)["iterations"] == 3
+    assert same(model.get_weights(), other.get_weights())
+
+
+def test_load_makes_the_model_of_a_checkpoint(saved):
+    model, path = saved
+    loaded = vae.load(path)
+    assert loaded.arguments == model.arguments
+    assert same(model.get_weights(), loaded.get_weights())
+    assert np.array_equal(loaded.sample(2, seed=1), model.sample(2, seed=1))
+
+
+@pytest.mark.parametrize("change", [{"network": "transformer"}, {"from_the_future": 1}, {"window": 3}])
+def test_load_refuses_a_model_that_cannot_be_built(saved, change):
+    path = saved[1]
+    header = read_header(path)
+    with forged(path) as file:
+        set_header(file, json.dumps(header | {"model": header["model"] | change}).encode())
+    with pytest.raises(CheckpointError, match="holds a model that cannot be built here"):
+        vae.load(path)
+
+
+def test_load_names_a_missing_file(tmp_path):
+    with pytest.raises(CheckpointError, match="there is no checkpoint at"):
+        vae.load(tmp_path / "none.weights.h5")
