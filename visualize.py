@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -129,10 +129,9 @@ def save_latent_space(
     axes.set_xlabel(axis_labels[0])
     axes.set_ylabel(axis_labels[1])
     axes.set_title(plain(title), fontsize=11)
-    lay_out(figure)  # for where the names go, in pixels
     present = [] if classes is None else np.unique(classes)[:MOST_IN_LEGEND]
-    name_classes(axes, {plain(class_names[i]): np.median(codes[classes == i], axis=0) for i in present})
-    save(figure, path, caption)
+    medians = {plain(class_names[i]): np.median(codes[classes == i], axis=0) for i in present}
+    save(figure, path, caption, finish=lambda: name_classes(axes, medians))
 
 
 def name_classes(axes: Axes, places: Mapping[str, np.ndarray]) -> None:
@@ -383,10 +382,15 @@ def plain(text: str) -> str:
 
 
 @own_settings()
-def save(figure: Figure, path: str | os.PathLike, caption: str = "") -> None:
-    """Write a figure, cut to what is drawn in it, with the caption above."""
+def save(figure: Figure, path: str | os.PathLike, caption: str = "", finish: Callable[[], None] | None = None) -> None:
+    """Write a figure, cut to what is drawn in it, with the caption above.
+
+    `finish` is called between layout and drawing, for what must know where things lie.
+    """
     FigureCanvasAgg(figure)
     lay_out(figure)
+    if finish:
+        finish()
     box = figure.get_tightbbox()  # inches
     if caption:
         width, height = figure.get_size_inches()

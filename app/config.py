@@ -6,8 +6,7 @@ import shlex
 from typing import Any
 
 from app import flags
-from data import is_path, short_name
-from sources.examples import Dataset
+from data import Dataset, is_path, short_name
 from storage.checkpoints import CheckpointError, read_header, refuse_differences, refuse_other_types
 
 EVALUATION_SAMPLES = 100  # of --evaluate, to estimate log p(x) with

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app import records
-from sources.examples import Dataset
+from data import Dataset
 from vae import VAE
 
 REPORTED = ("data_shape", "latent_size", "likelihood", "binarize", "network", "hidden_dims", "activation", "prior",

@@ -12,7 +12,7 @@ import tensorflow as tf
 from app import flags, records, report
 from app.config import CHANGEABLE, FALLBACK, KEPT, OF_MACHINE, checkpoint_path, resolve_config, run_folders, suit_data
 from app.events import EventLog, require_tensorboard
-from data import is_path, load_dataset, load_others
+from data import Dataset, is_path, load_dataset, load_others
 from evaluation.measurement import Measurement
 from pictures.album import Album
 from pictures.charts import draw_history, draw_separation
@@ -25,7 +25,6 @@ from pictures.style_transfer import draw_style_transfer
 from pictures.traversals import draw_traversals
 from sources.batches import evaluation_batches, training_batches
 from sources.downloads import OutOfReachError
-from sources.examples import Dataset
 from sources.readers import DataError
 from storage.checkpoints import CheckpointError, all_variables, load_weights, read_header, save_model_weights
 from storage.errors import UserError

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from data import Dataset
 from evaluation import probes
 from evaluation.elbo import Batches, elbo_terms
 from evaluation.importance import ImportanceWeighter, log_likelihoods
 from evaluation.latents import use_of_latents
 from evaluation.separation import separation
 from sources.batches import evaluation_batches
-from sources.examples import Dataset, Examples
+from sources.examples import Examples
 from vae import VAE
 
 MOST_PROBED = 10_000  # training examples that a probe learns from

@@ -4,9 +4,10 @@ import numpy as np
 import tensorflow as tf
 
 import visualize
+from data import Dataset
 from pictures.album import Album
 from pictures.batches import to_batch
-from sources.examples import Dataset, Examples
+from sources.examples import Examples
 from vae import VAE
 
 PAIRS, STEPS = 8, 12  # rows and steps

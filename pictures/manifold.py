@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 import visualize
+from data import Dataset
 from pictures.album import Album
-from sources.examples import Dataset
 from vae import VAE
 
 SIZE, MOST_PIXELS = 20, 5000  # codes a side, fewer if the picture would have more pixels a side

@@ -3,9 +3,9 @@
 import numpy as np
 
 import visualize
+from data import Dataset, class_numbers
 from pictures.album import Album
 from pictures.batches import to_batch
-from sources.examples import Dataset, class_numbers
 from vae import VAE
 
 NUM_IMAGES, NUM_POINTS = 10, 300

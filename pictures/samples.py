@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 import visualize
+from data import Dataset, class_numbers
 from pictures.album import Album
-from sources.examples import Dataset, class_numbers
 from storage.files import replacing
 from vae import VAE
 

@@ -4,9 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 import visualize
+from data import Dataset
 from pictures.album import Album
 from pictures.batches import to_batch
-from sources.examples import Dataset
 from vae import VAE
 
 MOST_EXAMPLES, MOST_CLASSES = 10, 20  # rows and columns

@@ -4,9 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 import visualize
+from data import Dataset
 from pictures.album import Album
 from pictures.batches import to_batch
-from sources.examples import Dataset
 from vae import VAE
 
 MOST_LATENTS, STEPS = 10, 11  # rows and columns

@@ -20,10 +20,10 @@ TRAIN_STREAM, SHUFFLE_STREAM, TEST_STREAM, BINARIZE_STREAM = range(4)
 def training_batches(
     examples: Examples, batch_size: int, *, seed: int, binarize: str
 ) -> Callable[..., tf.data.Dataset]:
-    """A function from an epoch, counted from 0, to its batches (x, labels, step seed), or those after its first few.
+    """A function from an epoch, counted from 0, to its batches (x, labels, step seed), beginning with batch `first`.
 
-    An epoch is a permutation of the examples that depends on (seed, epoch) alone; what is left over after its last
-    whole batch is not used in that epoch. x: float32, images in [0, 1]; labels: float32.
+    An epoch is a permutation of the examples that depends on (seed, epoch) alone. The examples after its last whole
+    batch are not used in that epoch. x: float32, images in [0, 1]; labels: float32.
     """
     x, labels = as_tensor(examples.x), as_tensor(examples.labels)
     num_steps = len(examples) // batch_size
@@ -37,13 +37,13 @@ def training_batches(
             return prepare(tf.gather(x, rows), tf.gather(labels, rows), step_seed, binarize)
 
         steps = np.arange(epoch * num_steps, (epoch + 1) * num_steps)
-        return untuned(tf.data.Dataset.from_tensor_slices((steps[first:], rows[first:])).map(batch).prefetch(8))
+        return without_tuning(tf.data.Dataset.from_tensor_slices((steps[first:], rows[first:])).map(batch).prefetch(8))
 
     return epoch_batches
 
 
 def evaluation_batches(examples: Examples, *, seed: int, binarize: str) -> tf.data.Dataset:
-    """Every example once and in order, as (x, labels, batch seed): the same noise at every pass."""
+    """Batches (x, labels, batch seed) of every example once, in order, with the same noise at every pass."""
     x, labels = as_tensor(examples.x), as_tensor(examples.labels)
 
     def batch(number):
@@ -51,20 +51,20 @@ def evaluation_batches(examples: Examples, *, seed: int, binarize: str) -> tf.da
         return prepare(x[rows], labels[rows], stream(seed, TEST_STREAM, number), binarize)
 
     num_batches = math.ceil(len(examples) / TEST_BATCH_SIZE)
-    return untuned(tf.data.Dataset.range(num_batches).map(batch).prefetch(2))
+    return without_tuning(tf.data.Dataset.range(num_batches).map(batch).prefetch(2))
 
 
 def as_tensor(array: np.ndarray) -> tf.Tensor:
-    """A tensor in the array's own memory where that is possible, else a copy. It stays off the GPU."""
+    """A tensor that shares the array's memory where that is possible, else a copy. It is never on the GPU."""
     if array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % ALIGNMENT == 0 and array.size:
         return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
     with tf.device("/CPU:0"):
         return tf.constant(array)
 
 
-def untuned(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Without tf.data's tuning and rewriting: with the one an epoch could hang for seconds at its end, with the other
-    the examples were copied at its start (benchmarks/README.md)."""
+def without_tuning(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Turn tf.data's tuning and optimizations off. Tuning could delay the end of an epoch by seconds, and the
+    optimizations copied all examples at its start (benchmarks/README.md)."""
     options = tf.data.Options()
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
@@ -84,7 +84,7 @@ def prepare(x, labels, seed, binarize):
 
 
 def stream(seed: int, purpose: int, index: tf.Tensor) -> tf.Tensor:
-    """An int32 seed of shape (2,) for draw number `index` of one purpose."""
+    """An int32 seed of shape (2,) for random draw number `index` of one purpose."""
     return stream_of(stream_of(tf.constant([seed, 0]), purpose), index)
 
 

@@ -1,6 +1,6 @@
-"""Datasets that other programs keep or servers hold: TensorFlow Datasets, and single files with a published hash.
+"""Downloads: TensorFlow Datasets, and single files with a published hash.
 
-A download is verified by its hash, appears under its name only when it is whole, and is tried again if it is not.
+A download is verified by its hash. It gets its name only when it is complete, and is tried again if it is damaged.
 """
 
 import contextlib
@@ -13,14 +13,10 @@ import tempfile
 
 import numpy as np
 
-from sources.readers import DataError, aligned_empty, first_line
+from sources.readers import OutOfReachError, aligned_empty, first_line
 
-CONNECT_SECONDS, READ_SECONDS = 5, 20  # how long a silent server is waited for
+CONNECT_SECONDS, READ_SECONDS = 5, 20  # how long to wait for a server that does not answer
 RETRIES = 2
-
-
-class OutOfReachError(DataError):
-    """A dataset is not on this machine and cannot be downloaded."""
 
 
 def cache_folder() -> pathlib.Path:
@@ -31,10 +27,10 @@ def cache_folder() -> pathlib.Path:
 
 
 def fetch(url: str, md5: str, folder: pathlib.Path, name: str, *, offline: bool = False) -> pathlib.Path:
-    """The file at `url`, from `folder` if it is there and whole, else downloaded to it.
+    """The file at `url`: from `folder` if it is there and intact, else downloaded to it.
 
     Raises:
-        OutOfReachError: if it cannot be downloaded (or may not, `offline`), or has another hash than `md5`.
+        OutOfReachError: if it cannot be downloaded, must not be (`offline`), or has another hash than `md5`.
     """
     import pooch
     import requests
@@ -42,17 +38,17 @@ def fetch(url: str, md5: str, folder: pathlib.Path, name: str, *, offline: bool 
     path = folder / name
     if not (path.is_file() and pooch.file_hash(str(path), alg="md5") == md5):
         if offline:
-            raise OutOfReachError(f"{path} does not exist or is damaged, and --offline forbids to download it")
+            raise OutOfReachError(f"{path} does not exist or is damaged, and --offline forbids downloading it")
         print(f"downloading {url} to {path}", flush=True)
-    pooch.get_logger().setLevel(logging.CRITICAL)  # what it has to say is said here
-    keeper = pooch.create(folder, "", registry={name: f"md5:{md5}"}, urls={name: url}, retry_if_failed=RETRIES)
+    pooch.get_logger().setLevel(logging.CRITICAL)  # the messages are ours
+    files = pooch.create(folder, "", registry={name: f"md5:{md5}"}, urls={name: url}, retry_if_failed=RETRIES)
     downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=(CONNECT_SECONDS, READ_SECONDS))
     try:
-        return pathlib.Path(keeper.fetch(name, downloader=downloader))
+        return pathlib.Path(files.fetch(name, downloader=downloader))
     except requests.RequestException as error:
         raise OutOfReachError(f"{url} cannot be downloaded: {network_reason(error)}") from None
-    except ValueError:  # pooch's word for another hash
-        raise OutOfReachError(f"what {url} sends does not have the published MD5 {md5}: it was deleted") from None
+    except ValueError:  # pooch raises it for another hash
+        raise OutOfReachError(f"the file from {url} does not have the published MD5 {md5}: it was deleted") from None
 
 
 def network_reason(error: Exception) -> str:
@@ -69,36 +65,36 @@ def network_reason(error: Exception) -> str:
 
 
 def read_tfds(name: str, *, offline: bool = False) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], str]:
-    """Images and labels of "train" and "test" from TensorFlow Datasets, and the full name it gives them.
+    """Images and labels of "train" and "test" from TensorFlow Datasets, and the full name of their source.
 
     Raises:
-        OutOfReachError: if they are not prepared on this machine and cannot be (or may not, `offline`).
+        OutOfReachError: if they are not prepared on this machine and cannot be downloaded, or must not (`offline`).
     """
     import tensorflow_datasets as tfds
 
-    for chatty in ("absl", "urllib3"):  # for good, since threads of a failed download go on for a while
-        logging.getLogger(chatty).setLevel(logging.ERROR)
+    for logger in ("absl", "urllib3"):  # also afterwards: threads of a failed download go on for a while
+        logging.getLogger(logger).setLevel(logging.ERROR)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     builder = tfds.builder(name)
     if not builder.is_prepared():
         if offline:
             raise OutOfReachError(
-                f"{name} was not prepared by TensorFlow Datasets, and --offline forbids to download it"
+                f"{name} was not prepared by TensorFlow Datasets, and --offline forbids downloading it"
             )
         print(f"downloading {builder.info.full_name} to {builder.data_path}", flush=True)
         folder = builder.data_path.parent.parent
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with (
-                impatient_downloads(),
-                contextlib.redirect_stdout(io.StringIO()),  # it would repeat the line above with unknown sizes
+                download_timeouts(),
+                contextlib.redirect_stdout(io.StringIO()),  # it repeats the line above with unknown sizes
                 tempfile.TemporaryDirectory(dir=folder, prefix="downloads_", ignore_cleanup_errors=True) as raw_files,
             ):
                 builder.download_and_prepare(download_dir=raw_files)
-        except Exception as error:  # of the network, of its checksums, of its disk: it has a type for each
+        except Exception as error:  # the network, checksums and the disk have types of their own
             raise OutOfReachError(
-                f"{name} is not to be had from TensorFlow Datasets ({network_reason(error)})"
+                f"{name} cannot be loaded from TensorFlow Datasets ({network_reason(error)})"
             ) from error
     splits = {}
     for split in ("train", "test"):
@@ -113,17 +109,17 @@ def read_tfds(name: str, *, offline: bool = False) -> tuple[dict[str, tuple[np.n
 
 
 @contextlib.contextmanager
-def impatient_downloads(
+def download_timeouts(
     connect_seconds: float = CONNECT_SECONDS, read_seconds: float = READ_SECONDS, retries: int = RETRIES
 ):
-    """Let TensorFlow Datasets give up early: by itself it waits without limit and retries for 200 silent seconds."""
+    """Make TensorFlow Datasets give up early: without this it waits without limit, and retries silently for 200 s."""
     import requests
     from tensorflow_datasets.core.download import downloader
 
-    patient_request, patient_retries = requests.Session.request, downloader.MAX_RETRIES
-    requests.Session.request = functools.partialmethod(patient_request, timeout=(connect_seconds, read_seconds))
+    own_request, own_retries = requests.Session.request, downloader.MAX_RETRIES
+    requests.Session.request = functools.partialmethod(own_request, timeout=(connect_seconds, read_seconds))
     downloader.MAX_RETRIES = retries
     try:
         yield
     finally:
-        requests.Session.request, downloader.MAX_RETRIES = patient_request, patient_retries
+        requests.Session.request, downloader.MAX_RETRIES = own_request, own_retries

@@ -1,5 +1,6 @@
-"""A folder of images, in any format that Pillow reads -> one array."""
+"""A folder of images, in any format that Pillow reads -> one array, and notes on what was left out."""
 
+import contextlib
 import dataclasses
 import pathlib
 import sys
@@ -10,15 +11,14 @@ import numpy as np
 import tqdm
 from PIL import Image, ImageOps
 
-from sources.readers import DataError, aligned_empty, first_line, times
+from sources.readers import DARK, DataError, aligned_empty, first_line, times
 
-DARK = 64  # a folder without a brighter pixel was probably not meant so
-LARGEST_SIDE = 512  # pixels; larger images are most likely photographs that should be brought to a smaller size
+LARGEST_SIDE = 512  # pixels; larger images are most likely photographs that should be made smaller
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageFolder:
-    """Images (n, height, width, channels) uint8, their class numbers (n,) or None, and what was left out."""
+    """Images (n, height, width, channels) uint8, their class numbers (n,) or None, and notes on what was left out."""
 
     images: np.ndarray
     labels: np.ndarray | None
@@ -26,33 +26,65 @@ class ImageFolder:
     notes: tuple[str, ...]
 
 
+@dataclasses.dataclass
+class LeftOut:
+    """Paths in a folder that are not used, or not all of whose images are."""
+
+    broken_links: list[pathlib.Path] = dataclasses.field(default_factory=list)
+    linked_folders: list[pathlib.Path] = dataclasses.field(default_factory=list)
+    without_ending: list[pathlib.Path] = dataclasses.field(default_factory=list)
+    with_more_frames: list[pathlib.Path] = dataclasses.field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """How many of each kind, with the first as an example."""
+        texts = {
+            "left out {} broken link{}": self.broken_links,
+            "left out {} linked folder{}": self.linked_folders,
+            "left out {} image{} with a name without ending, such as .png": self.without_ending,
+            "used only the first frame of {} image{}": self.with_more_frames,
+        }
+        return [
+            f"{text.format(f'{len(paths):,}', 's' * (len(paths) > 1))}: {and_others(paths)}"
+            for text, paths in texts.items()
+            if paths
+        ]
+
+
+def and_others(found: Sequence) -> str:
+    return f"{found[0]}{' and others' if len(found) > 1 else ''}"
+
+
 def read_image_folder(folder: pathlib.Path, image_size: tuple[int, int] | None = None) -> ImageFolder:
     """Every image in a folder that Pillow can read; its sub-folders, if it has any, are classes.
 
     Args:
-        image_size: (height, width) to which the images are brought, by cutting off what is too long and resizing.
+        image_size: (height, width) of the images, which are cut to that shape and resized.
 
     Raises:
         DataError: for a folder or a class without images, for images of different sizes (without `image_size`), and for
-            grey ones among coloured ones.
+            grey images among coloured ones.
     """
-    here = folder.resolve()
-    classes = [entry for entry in visible(folder) if entry.is_dir() and not here.is_relative_to(entry.resolve())]
-    files = [(path, None) for path in image_files(folder, recursive=False)]
+    here, left_out = folder.resolve(), LeftOut()
+    classes = [entry for entry in visible(folder) if entry.is_dir()]
+    left_out.linked_folders = [entry for entry in classes if here.is_relative_to(entry.resolve())]
+    classes = [entry for entry in classes if entry not in left_out.linked_folders]
+    files = [(path, None) for path in image_files(folder, left_out, recursive=False)]
     if classes and files:
         raise DataError(f"{folder} has images both beside and in its sub-folders, such as {files[0][0]}")
     for number, subfolder in enumerate(classes):
-        found = image_files(subfolder, recursive=True)
+        found = image_files(subfolder, left_out, recursive=True)
         if not found:
-            raise DataError(f"{subfolder} holds no images, and should be a class of {folder}")
+            message = f"{subfolder} holds no images, and should be a class of {folder}"
+            raise DataError("; ".join([message, *left_out.notes()]))
         files += [(path, number) for path in found]
     if not files:
-        raise DataError(f"{folder} holds no images")
-    images, kept, notes = read_images(folder, [path for path, _ in files], image_size)
+        raise DataError("; ".join([f"{folder} holds no images", *left_out.notes()]))
+    images, kept, notes = read_images(folder, [path for path, _ in files], image_size, left_out)
     labels = np.array([files[row][1] for row in kept]) if classes else None
     lost = set(range(len(classes))) - {files[row][1] for row in kept}
     if lost:
         raise DataError(f"{classes[min(lost)]} holds no image that can be read, and should be a class of {folder}")
+    notes = tuple(notes + left_out.notes())
     return ImageFolder(images, labels, tuple(subfolder.name for subfolder in classes), notes)
 
 
@@ -60,35 +92,52 @@ def visible(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
-def image_files(folder: pathlib.Path, recursive: bool) -> list[pathlib.Path]:
-    """Files whose ending says that they are images, in the order of their names."""
+def image_files(folder: pathlib.Path, left_out: LeftOut, recursive: bool) -> list[pathlib.Path]:
+    """Files whose ending is that of an image format, in the order of their names; adds to `left_out`."""
     kinds = readable_kinds()
     endings = {ending for ending, kind in Image.registered_extensions().items() if kind in kinds}
     found = []
     for entry in visible(folder):
-        if entry.is_dir() and recursive and not entry.is_symlink():  # links can lead in circles
-            found += image_files(entry, recursive)
-        elif entry.is_file() and entry.suffix.lower() in endings:
-            found.append(entry)
+        if entry.is_dir():
+            if recursive and entry.is_symlink():  # links can lead in circles
+                left_out.linked_folders.append(entry)
+            elif recursive:
+                found += image_files(entry, left_out, recursive)
+        elif entry.is_file():
+            if entry.suffix.lower() in endings:
+                found.append(entry)
+            elif not entry.suffix and is_image(entry):
+                left_out.without_ending.append(entry)
+        elif not entry.exists():
+            left_out.broken_links.append(entry)
     return found
 
 
+def is_image(path: pathlib.Path) -> bool:
+    """Whether the file begins like an image."""
+    try:
+        with warnings.catch_warnings(), Image.open(path, formats=readable_kinds()):
+            return True
+    except Exception:  # a damaged file can raise nearly anything in Pillow
+        return False
+
+
 def readable_kinds() -> list[str]:
-    """Pillow's formats, but the one that is a program, which Ghostscript would run."""
+    """Pillow's formats without EPS, whose files are programs that Ghostscript would run."""
     Image.init()
     return [kind for kind in Image.OPEN if kind != "EPS"]
 
 
 def read_images(
-    folder: pathlib.Path, paths: Sequence[pathlib.Path], image_size: tuple[int, int] | None
-) -> tuple[np.ndarray, list[int], tuple[str, ...]]:
-    """Images of one size and number of channels, the positions in `paths` of those that could be read, and a note on
-    the others."""
+    folder: pathlib.Path, paths: Sequence[pathlib.Path], image_size: tuple[int, int] | None, left_out: LeftOut
+) -> tuple[np.ndarray, list[int], list[str]]:
+    """Images of one size and number of channels, the positions in `paths` of those that could be read, and notes on
+    the others and on dark images; adds to `left_out`."""
     images, kept, unreadable = None, [], []
     bar = tqdm.tqdm(paths, desc="reading images", unit="", leave=False, disable=not sys.stderr.isatty())
     for row, path in enumerate(bar):
         try:
-            image = read_image(path, image_size)
+            image, has_more_frames = read_image(path, image_size)
         except Exception as error:  # a damaged file can raise nearly anything in Pillow
             unreadable.append(f"{path} ({first_line(error)})")
             continue
@@ -96,7 +145,7 @@ def read_images(
             first = path
             size = times(image.shape[:2])
             if max(image.shape[:2]) > LARGEST_SIDE and image_size is None:
-                raise DataError(f"{path} has {size} pixels: say with --image_size what to bring it to")
+                raise DataError(f"{path} has {size} pixels: choose a smaller size with --image_size")
             images = aligned_empty((len(paths), *image.shape))
         if image.shape[2] != images.shape[3]:
             words = {1: "grey", 3: "in colour"}
@@ -107,31 +156,37 @@ def read_images(
         if image.shape != images.shape[1:]:
             raise DataError(
                 f"{folder} mixes sizes: {first} has {times(images.shape[1:3])} pixels, {path} "
-                f"{times(image.shape[:2])}: say with --image_size what to bring them to"
+                f"{times(image.shape[:2])}: choose one size for all with --image_size"
             )
+        if has_more_frames:
+            left_out.with_more_frames.append(path)
         images[len(kept)] = image
         kept.append(row)
     if images is None:
         raise DataError(f"{folder} holds no image that can be read; the first is {unreadable[0]}")
     images, notes = images[: len(kept)], []
     if unreadable:
-        others = " and others" if len(unreadable) > 1 else ""
         notes.append(
-            f"skipped {len(unreadable)} of {len(paths):,} images, which cannot be read: {unreadable[0]}{others}"
+            f"skipped {len(unreadable)} of {len(paths):,} images, which cannot be read: {and_others(unreadable)}"
         )
     if images.max() < DARK:
         notes.append(
-            f"no pixel of {folder} is brighter than {images.max()} of 255: have its files 16 bits but use fewer?"
+            f"no pixel of {folder} is brighter than {images.max()} of 255: are its files of 16 bits but use fewer?"
         )
-    return images, kept, tuple(notes)
+    return images, kept, notes
 
 
-def read_image(path: pathlib.Path, image_size: tuple[int, int] | None) -> np.ndarray:
-    """One image as (height, width, channels) uint8: upright, on white where it is transparent, grey or RGB."""
+def read_image(path: pathlib.Path, image_size: tuple[int, int] | None) -> tuple[np.ndarray, bool]:
+    """The first frame of an image as (height, width, channels) uint8, and whether it has more frames.
+
+    It is upright, on white where it is transparent, and grey or RGB.
+    """
     with warnings.catch_warnings(), Image.open(path, formats=readable_kinds()) as file:
-        warnings.simplefilter("ignore")  # what is really wrong is an error
+        warnings.simplefilter("ignore")  # a real defect is an exception
         is_grey = file.mode in ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
-        image = ImageOps.exif_transpose(file)
+        image, has_more_frames = ImageOps.exif_transpose(file), False
+        with contextlib.suppress(Exception):  # a damaged second frame does not spoil the first
+            has_more_frames = getattr(file, "is_animated", False)
     if image.mode.startswith("I"):
         sixteen_bits = np.asarray(image, np.int64)
         if sixteen_bits.min() < 0 or sixteen_bits.max() > 65535:
@@ -143,20 +198,20 @@ def read_image(path: pathlib.Path, image_size: tuple[int, int] | None) -> np.nda
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert("L" if is_grey else "RGB")
-    return fit(image, image_size or (image.height, image.width))
+    return fit(image, image_size or (image.height, image.width)), has_more_frames
 
 
 def resized(images: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """Images (n, height, width, channels) brought to another size as `read_image_folder` does it."""
+    """Images (n, height, width, channels) in another size, cut and resized as by `read_image_folder`."""
     if images.shape[1:3] == tuple(image_size):
         return images
-    brought = aligned_empty((len(images), *image_size, images.shape[-1]))
-    for image, target in zip(images, brought, strict=True):
+    results = aligned_empty((len(images), *image_size, images.shape[-1]))
+    for image, target in zip(images, results, strict=True):
         target[:] = fit(Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image), image_size)
-    return brought
+    return results
 
 
 def fit(image: Image.Image, image_size: tuple[int, int]) -> np.ndarray:
-    """A grey or RGB image as (height, width, channels), what is too long cut off at both ends, resized."""
+    """A grey or RGB image as (height, width, channels), cut at both ends to the shape of `image_size` and resized."""
     array = np.asarray(ImageOps.fit(image, image_size[::-1], Image.Resampling.LANCZOS))
     return array[..., np.newaxis] if array.ndim == 2 else array

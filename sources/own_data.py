@@ -1,44 +1,66 @@
-"""The user's own images, in a folder or an .npz (that of MedMNIST is one of its layouts) -> a dataset."""
+"""The user's own images, in a folder or an .npz (that of MedMNIST is one of its layouts) -> arrays."""
 
 import pathlib
 
 import numpy as np
 
-from sources.examples import Dataset, make_dataset
-from sources.image_folders import read_image_folder, resized
-from sources.readers import DataError, class_labels, read_npz, uint8_images
+from sources.examples import Labelled, RawData
+from sources.readers import DARK, DataError, class_labels, read_npz, uint8_images
 
-TEST_SHARE = 10  # one example in so many is held out as test data
-VALIDATION_NAMES = {"val", "valid", "validation"}  # folders that are no classes beside one called train
+TEST_SHARE = 10  # one example in ten is for testing
+VALIDATION_NAMES = {"val", "valid", "validation"}  # beside a folder called train, these are not classes
 
 
-def load_own(name: str, path: pathlib.Path, image_size: tuple[int, int] | None = None) -> Dataset:
-    """A folder of images, or an .npz with `images` and perhaps `labels`, or one in the layout of MedMNIST.
+def load_own(path: pathlib.Path, image_size: tuple[int, int] | None = None) -> RawData:
+    """A folder of images, or an .npz with `images` and perhaps `labels`, or an .npz in the layout of MedMNIST.
 
-    Where the data have no test part of their own (folders `train` and `test`, arrays `train_images` and
-    `test_images`), one example in ten is held out, the same ones whatever the run's seed.
+    Folders `train` and `test`, or arrays `train_images` and `test_images`, are the split. Without them one example in
+    ten is for testing, always the same ones: the run's seed does not change them.
 
     Raises:
         DataError: if it is none of these, or something is wrong with it.
     """
     if path.is_dir():
-        return load_folder(name, path, image_size)
+        return load_folder(path, image_size)
     if path.suffix != ".npz" or not path.is_file():
         raise DataError(f"{path} is neither a folder of images nor an .npz file")
+    return load_npz(path, image_size)
+
+
+def load_npz(path: pathlib.Path, image_size: tuple[int, int] | None) -> RawData:
     arrays, names = read_npz(path, ["images", "labels"]), ()
     if "images" in arrays:
         images, labels = checked_arrays(path, arrays, "images", "labels")
+        notes = dark_note(path, "images", images)
         splits = split_off_test(path, images, labels)
         if labels is not None and labels.ndim == 1:
             names = tuple(map(str, range(labels.max() + 1)))
     else:
-        splits = {split: shuffled(*part) for split, part in read_splits(path).items()}
+        splits, notes = read_splits(path), ()
+        for split, (images, labels) in splits.items():
+            notes += dark_note(path, f"{split}_images", images)
+            splits[split] = shuffled(images, labels)
     if image_size:
+        from sources.image_folders import resized  # only where it is needed: it imports Pillow
+
         splits = {split: (resized(images, image_size), labels) for split, (images, labels) in splits.items()}
-    return make_dataset(name, str(path), splits, names)
+    return RawData(str(path), splits, names, notes)
 
 
-def load_folder(name: str, path: pathlib.Path, image_size: tuple[int, int] | None) -> Dataset:
+def dark_note(path: pathlib.Path, name: str, images: np.ndarray) -> tuple[str, ...]:
+    """A note on an array of images that are nearly black, if they are."""
+    highest = images.max()
+    if highest >= DARK:
+        return ()
+    return (
+        f"no pixel of '{name}' in {path} is brighter than {highest} of 255: is {highest} meant to be white? "
+        f"Whole numbers are read as 0 (black) to 255 (white), floats as 0 to 1",
+    )
+
+
+def load_folder(path: pathlib.Path, image_size: tuple[int, int] | None) -> RawData:
+    from sources.image_folders import read_image_folder
+
     folders = {entry.name.lower(): entry for entry in path.iterdir() if entry.is_dir()}
     parts = {split: folders.pop(split) for split in ("train", "test") if split in folders}
     if list(parts) == ["train"] and folders.keys() <= VALIDATION_NAMES:
@@ -54,15 +76,15 @@ def load_folder(name: str, path: pathlib.Path, image_size: tuple[int, int] | Non
     else:
         part = read_image_folder(path, image_size)
         splits, notes, names = split_off_test(path, part.images, part.labels), part.notes, part.class_names
-    return make_dataset(name, str(path), splits, names, notes=notes)
+    return RawData(str(path), splits, names, notes)
 
 
 def split_off_test(
     path: pathlib.Path, images: np.ndarray, labels: np.ndarray | None, seed: int = 0
-) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-    """Hold one example in ten out, of each class alike, and put the others into a random order, both by `seed`.
+) -> dict[str, Labelled]:
+    """One example in ten of each class for testing, the others in a random order for training.
 
-    `images` are rearranged where they are in memory.
+    `images` are rearranged in place, so that memory holds them only once.
 
     Raises:
         DataError: if there are fewer than two.
@@ -72,7 +94,7 @@ def split_off_test(
     order = np.random.default_rng(seed).permutation(len(images))
     if labels is None or labels.ndim > 1:
         candidates = order
-    else:  # an only example of a class is trained on
+    else:  # the only example of a class is for training
         by_class = order[np.argsort(labels[order], kind="stable")]
         candidates = by_class[np.bincount(labels)[labels[by_class]] > 1]
         candidates = candidates if candidates.size else order
@@ -84,15 +106,13 @@ def split_off_test(
     return {split: (images[part], None if labels is None else labels[part]) for split, part in parts.items()}
 
 
-def shuffled(images: np.ndarray, labels: np.ndarray | None, seed: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
-    """Both in one random order, the images where they are in memory: a part of them is then like the whole."""
+def shuffled(images: np.ndarray, labels: np.ndarray | None, seed: int = 0) -> Labelled:
+    """Both in one random order, the images in place: any part of them is then like the whole."""
     return rearranged(images, labels, np.random.default_rng(seed).permutation(len(images)))
 
 
-def rearranged(
-    images: np.ndarray, labels: np.ndarray | None, order: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Both in this order, the images where they are in memory."""
+def rearranged(images: np.ndarray, labels: np.ndarray | None, order: np.ndarray) -> Labelled:
+    """Both in this order, the images in place."""
     permute_rows(images, order)
     return images, None if labels is None else labels[order]
 
@@ -112,7 +132,7 @@ def permute_rows(array: np.ndarray, order: np.ndarray) -> None:
         done[row] = True
 
 
-def read_splits(path: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+def read_splits(path: pathlib.Path) -> dict[str, Labelled]:
     """ "train" and "test" of an .npz in the layout of MedMNIST.
 
     Raises:
@@ -127,9 +147,7 @@ def read_splits(path: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray | 
     return splits
 
 
-def checked_arrays(
-    path: pathlib.Path, arrays: dict[str, np.ndarray], images_name: str, labels_name: str
-) -> tuple[np.ndarray, np.ndarray | None]:
+def checked_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray], images_name: str, labels_name: str) -> Labelled:
     images = uint8_images(path, images_name, arrays[images_name])
     if labels_name not in arrays:
         return images, None

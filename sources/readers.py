@@ -1,4 +1,4 @@
-"""Data files -> arrays: IDX, NumPy archives, and the own formats of CIFAR-10 and SVHN.
+"""Data files -> arrays: IDX, NumPy archives, and the formats in which CIFAR-10 and SVHN are published.
 
 Nothing is ever unpickled. Large arrays are read straight into aligned memory, which TensorFlow uses without a copy.
 """
@@ -16,29 +16,34 @@ import numpy as np
 from storage.errors import UserError
 
 ALIGNMENT = 64  # bytes
+DARK = 64  # if no pixel is as bright, the range of the values was probably misunderstood
 CHUNK = 16 * 2**20  # bytes that are read or converted at a time
 IDX_STEMS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
-MOST_CLASSES = 1000
-MOST_DEFLATED = 1032  # bytes that gzip and zip can make of one, so that a small file cannot ask for all memory
+MAX_CLASSES = 1000
+MAX_INFLATION = 1032  # gzip and zip make at most so many bytes of one: a small file cannot claim all memory
 
 
 class DataError(UserError):
-    """A dataset cannot be had or is not what it should be; the message says which, where, and what to do."""
+    """A dataset cannot be loaded or is not what it should be; the message says which, where, and what to do."""
+
+
+class OutOfReachError(DataError):
+    """A dataset is not on this machine and cannot be downloaded."""
 
 
 @contextlib.contextmanager
 def reading(path: pathlib.Path, what: str):
-    """Turn whatever a library makes of a broken file into one line that names it."""
+    """Turn whatever a library raises for a broken file into a DataError of one line that names the file."""
     try:
         yield
     except DataError:
         raise
-    except Exception as error:  # a damaged file can raise nearly anything in its readers
+    except Exception as error:  # damaged files make libraries raise nearly anything
         raise DataError(f"{path} cannot be read as {what}: {first_line(error)}") from error
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says, in one line; its type if it says nothing."""
+    """The first line of an exception's message; its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -51,7 +56,7 @@ def aligned_empty(shape: Sequence[int], dtype=np.uint8) -> np.ndarray:
 
 
 def fill(array: np.ndarray, stream) -> int:
-    """Read an array's bytes from a stream; returns how many there were."""
+    """Read an array's bytes from a stream; returns how many bytes the stream had."""
     target = memoryview(array.reshape(-1).view(np.uint8))
     done = 0
     while done < len(target):
@@ -66,7 +71,7 @@ def fill(array: np.ndarray, stream) -> int:
 
 
 def find_idx_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The IDX files there are in a folder, by stem, plain ones before gzipped ones."""
+    """A folder's IDX files, by stem. Of a plain and a gzipped file with the same stem, the plain one."""
     candidates = {stem: [folder / f"{stem}-ubyte", folder / f"{stem}-ubyte.gz"] for stem in IDX_STEMS}
     present = {stem: [path for path in paths if path.is_file()] for stem, paths in candidates.items()}
     return {stem: paths[0] for stem, paths in present.items() if paths}
@@ -91,7 +96,7 @@ def read_idx(path: pathlib.Path, dimensions: int) -> np.ndarray:
             )
         expected = math.prod(shape)
         held = path.stat().st_size - len(header)
-        if not expected or expected > held * (1 if opened is open else MOST_DEFLATED):
+        if not expected or expected > held * (1 if opened is open else MAX_INFLATION):
             raise DataError(f"{path} should hold {times(shape)} = {expected} bytes of data, but holds {held}")
         array = aligned_empty(shape)
         held = fill(array, stream)
@@ -131,7 +136,7 @@ def times(shape: Sequence[int]) -> str:
 
 
 def read_npz(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Those of the arrays called `names` that an .npz archive has.
+    """The arrays of an .npz archive that have one of these names.
 
     Raises:
         DataError: if it is no such archive, is damaged, or an array holds Python objects.
@@ -142,13 +147,13 @@ def read_npz(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def read_npy(path: pathlib.Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """One array of an .npz archive. (np.load would put it where TensorFlow has to copy it.)"""
+    """One array of an .npz archive, in aligned memory. (TensorFlow would copy what np.load returns.)"""
     member = archive.getinfo(f"{name}.npy")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DataError(f"{path}: '{name}' is not compressed as NumPy does it: save it with numpy.savez_compressed")
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
-        if version != (1, 0):  # later ones are for names of columns, and for headers of gigabytes
+        if version != (1, 0):  # later versions are for named columns and for very long headers
             raise DataError(f"{path}: '{name}' is in version {version} of NumPy's format, which is not supported")
         shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
         if dtype.hasobject:
@@ -156,13 +161,13 @@ def read_npy(path: pathlib.Path, archive: zipfile.ZipFile, name: str) -> np.ndar
         if any(length < 0 for length in shape):
             raise DataError(f"{path}: '{name}' has shape {shape}")
         size = math.prod(shape) * dtype.itemsize
-        stored = min(member.file_size, path.stat().st_size * MOST_DEFLATED)
+        stored = min(member.file_size, path.stat().st_size * MAX_INFLATION)
         if size > stored:
             raise DataError(f"{path}: '{name}' should hold {size} bytes, but the file has {stored}")
         array = aligned_empty(shape[::-1] if is_fortran else shape, dtype)
         if fill(array, stream) < size:
             raise DataError(f"{path}: '{name}' is cut short")
-        if stream.read(1):  # which also has the checksum compared
+        if stream.read(1):  # zipfile compares the checksum at the end
             raise DataError(f"{path}: '{name}' should hold {size} bytes, but the file has more")
     return array.T if is_fortran else array
 
@@ -203,31 +208,33 @@ def uint8_images(path: pathlib.Path, name: str, array: np.ndarray) -> np.ndarray
 
 
 def class_labels(path: pathlib.Path, name: str, array: np.ndarray, num_images: int) -> np.ndarray:
-    """Class numbers (n,), or for several binary labels of an image their multi-hot vectors (n, labels) uint8.
+    """Class numbers (n,), or multi-hot vectors (n, labels) uint8 for images with several binary labels.
 
     Raises:
         DataError: for another number of labels than images, or anything but class numbers or zeros and ones.
     """
     if array.ndim not in (1, 2) or array.dtype.kind not in "uibf":
-        raise DataError(f"{path}: '{name}' has shape {array.shape} and type {array.dtype}, not a class number an image")
+        raise DataError(
+            f"{path}: '{name}' has shape {array.shape} and type {array.dtype}, not one class number per image"
+        )
     if len(array) != num_images:
         raise DataError(f"{path}: '{name}' has {len(array)} labels for {num_images} images")
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    highest = MOST_CLASSES - 1 if array.ndim == 1 else 1
+    highest = MAX_CLASSES - 1 if array.ndim == 1 else 1
     if not np.all((array >= 0) & (array <= highest) & (array == np.rint(array))):
         raise DataError(
             f"{path}: '{name}' must hold "
             + (
                 f"whole class numbers from 0 to {highest}"
                 if array.ndim == 1
-                else "zeros and ones in its rows of several labels"
+                else "zeros and ones where images have several labels"
             )
         )
     return array.astype(np.int64 if array.ndim == 1 else np.uint8)
 
 
-# CIFAR-10 and SVHN as their makers publish them
+# CIFAR-10 and SVHN, in the formats in which their authors publish them
 
 
 def read_cifar10(folder: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]] | None:
@@ -269,7 +276,7 @@ def read_svhn(folder: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]] 
         if not path.is_file():
             return None
         with reading(path, "SVHN's MATLAB file"), path.open("rb") as file:
-            if file.read(10) != b"MATLAB 5.0":  # scipy would take what it does not know for version 4
+            if file.read(10) != b"MATLAB 5.0":  # scipy takes any other file for version 4
                 raise ValueError("it is not of version 5")
             content = loadmat(path, variable_names=["X", "y"])
             stored, labels = content["X"], content["y"].reshape(-1)

@@ -148,7 +148,7 @@ def test_image_size_brings_images_to_one_size(script, tmp_path, colour_folder, c
     Image.new("RGB", (30, 20)).save(colour_folder / "red" / "large.png")
     flags = ["--dataset", colour_folder, "--num_epochs", 1, "--hidden_dims", 4]
     assert script(*flags) == 1
-    assert "say with --image_size what to bring them to" in capsys.readouterr().err
+    assert "choose one size for all with --image_size" in capsys.readouterr().err
     assert script(*flags, "--image_size", 8, 6) == 0
     assert "8x6 colour images" in capsys.readouterr().out
     assert script(*flags, "--image_size", 8, "--load_weights") == 1
@@ -194,7 +194,7 @@ def test_offline_without_a_dataset_falls_back(script, capsys, empty_tfds):
     assert script("--offline", "--num_epochs", 1, "--hidden_dims", 8) == 0
     out = capsys.readouterr().out
     assert "NOTE: MNIST is out of reach, so this run uses mnist_sample" in out
-    assert "--offline forbids to download it" in out
+    assert "--offline forbids downloading it" in out
     assert script("--offline", "--dataset", "kmnist") == 1
     assert "--offline forbids" in capsys.readouterr().err
 

@@ -11,17 +11,20 @@ import tensorflow as tf
 from linear_gaussian import DATA, LATENTS, build
 
 import vae
+from data import make_dataset
 from evaluation import probes
 from evaluation.importance import ImportanceWeighter
 from evaluation.measurement import Measurement, mean_and_error
 from parts.likelihoods import Bernoulli
 from parts.priors import StandardNormalPrior
-from sources.examples import make_dataset
+from sources.examples import RawData
 
 
 def measure(model, train, test, *, name="known", binarize="none", **kwargs):
     """Of (x, classes) for training and testing."""
-    return Measurement(model, make_dataset(name, "here", {"train": train, "test": test}), binarize=binarize, seed=0)
+    return Measurement(
+        model, make_dataset(name, RawData("here", {"train": train, "test": test})), binarize=binarize, seed=0
+    )
 
 
 def clusters(model, num, seed, swap=False):
@@ -101,7 +104,7 @@ def test_scores_tell_points_of_the_model_from_far_ones(capsys):
     model, rng, weights, bias = build()
     x = (rng.normal(size=(40, LATENTS)) @ weights + bias).astype(np.float32)
     measurement = measure(model, (x, None), (x[:20], None))
-    far = make_dataset("far", "here", {"train": (x, None), "test": (x + 50, None)})
+    far = make_dataset("far", RawData("here", {"train": (x, None), "test": (x + 50, None)}))
     figures, scores = measurement.out_of_distribution(far, num_samples=2)
     assert (figures["auroc"], figures["average_precision"]) == (1.0, 1.0)
     assert (figures["num_examples"], figures["num_examples_outside"]) == (20, 20)
@@ -110,7 +113,7 @@ def test_scores_tell_points_of_the_model_from_far_ones(capsys):
     assert (
         figures["log_p_x"] == measurement.log_likelihoods(2)["log_p_x"] == pytest.approx(scores["known (test)"].mean())
     )
-    near = make_dataset("near", "here", {"train": (x, None), "test": (x[20:], None)})
+    near = make_dataset("near", RawData("here", {"train": (x, None), "test": (x[20:], None)}))
     assert 0.2 < measurement.out_of_distribution(near, num_samples=2)[0]["auroc"] < 0.8
     measurement.bounds()
     measurement.latents()

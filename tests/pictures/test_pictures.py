@@ -6,20 +6,21 @@ import pytest
 from test_visualize import drawn  # noqa: F401
 
 import vae
+from data import make_dataset
 from evaluation.elbo import elbo_terms
 from pictures.album import Album
 from pictures.interpolation import choose_pairs, draw_interpolation, slerp
 from pictures.samples import make_samples, save_samples
 from pictures.traversals import draw_traversals
 from sources.batches import evaluation_batches
-from sources.examples import make_dataset
+from sources.examples import RawData
 
 
 @pytest.fixture(scope="module")
 def dataset():
     """Noise of two classes."""
     x = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), dtype=np.uint8)
-    return make_dataset("noise", "here", {"train": (x, np.arange(20) % 2), "test": (x, np.arange(20) % 2)})
+    return make_dataset("noise", RawData("here", {"train": (x, np.arange(20) % 2), "test": (x, np.arange(20) % 2)}))
 
 
 def build(model, **kwargs):

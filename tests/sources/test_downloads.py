@@ -173,7 +173,7 @@ def test_offline_never_opens_a_connection(tmp_path, monkeypatch, empty_tfds):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(downloads, "cache_folder", lambda: tmp_path / "cache")
     for name in ("mnist", "fashion_mnist", "kmnist", "cifar10", "svhn", "chestmnist", "octmnist", "tissuemnist"):
-        with pytest.raises(OutOfReachError, match="--offline forbids to download it") as error:
+        with pytest.raises(OutOfReachError, match="--offline forbids downloading it") as error:
             data.load_dataset(name, tmp_path, offline=True)
         assert str(tmp_path) in str(error.value)
         assert "--data_dir" in str(error.value)

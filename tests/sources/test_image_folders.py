@@ -52,23 +52,23 @@ def test_grey_stays_grey_and_colour_stays_colour(tmp_path, mode, ending, channel
         Image.fromarray(np.full((4, 6), 255 * 257, np.uint16)).save(path)
     else:
         save(path, mode, value=255)
-    image = read_image(path, None)
+    image, _ = read_image(path, None)
     assert image.shape == (4, 6, channels)
     assert image.min() >= 253
 
 
 def test_what_is_transparent_is_white(tmp_path):
     Image.new("RGBA", (3, 3), (0, 0, 0, 0)).save(tmp_path / "a.png")
-    assert read_image(tmp_path / "a.png", None).min() == 255
+    assert read_image(tmp_path / "a.png", None)[0].min() == 255
     Image.new("LA", (3, 3), (0, 0)).save(tmp_path / "b.png")
-    assert read_image(tmp_path / "b.png", None).min() == 255
+    assert read_image(tmp_path / "b.png", None)[0].min() == 255
 
 
 def test_photographs_stand_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # taken with the camera turned by 90 degrees
     Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", exif=exif)
-    assert read_image(tmp_path / "a.jpg", None).shape == (6, 4, 3)
+    assert read_image(tmp_path / "a.jpg", None)[0].shape == (6, 4, 3)
 
 
 def test_image_size_keeps_proportions_and_cuts_what_is_too_long(tmp_path):
@@ -76,18 +76,18 @@ def test_image_size_keeps_proportions_and_cuts_what_is_too_long(tmp_path):
     pixels = np.zeros((20, 60, 3), np.uint8)
     pixels[:, :20, 0] = pixels[:, 40:, 0] = pixels[:, 20:40, 1] = 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    image = read_image(tmp_path / "a.png", (10, 10))
+    image, _ = read_image(tmp_path / "a.png", (10, 10))
     assert image.shape == (10, 10, 3)
     assert image[:, 1:-1].reshape(-1, 3).min(axis=0).tolist() == pytest.approx([0, 255, 0], abs=2)
     assert image[:, 1:-1, 0].max() <= 2
-    assert read_image(tmp_path / "a.png", (5, 30)).shape == (5, 30, 3)
+    assert read_image(tmp_path / "a.png", (5, 30))[0].shape == (5, 30, 3)
 
 
 def test_arrays_are_resized_as_files_are(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (3, 9, 7, 3), dtype=np.uint8)
     Image.fromarray(images[1]).save(tmp_path / "a.png")
-    brought = resized(images, (5, 6))
-    assert np.array_equal(brought[1], read_image(tmp_path / "a.png", (5, 6)))
+    result = resized(images, (5, 6))
+    assert np.array_equal(result[1], read_image(tmp_path / "a.png", (5, 6))[0])
     assert resized(images[..., :1], (5, 6)).shape == (3, 5, 6, 1)
 
 
@@ -129,7 +129,7 @@ def ruin(folder):
         (lambda f: (f / "birds").mkdir(), "birds holds no images"),
         (lambda f: ruin(f / "dogs"), "dogs holds no image that can be read, and should be a class"),
         (ruin, "holds no image that can be read; the first is .*0.png"),
-        (lambda f: save(f / "cats" / "0.png", size=(600, 600)), "600x600 pixels: say with --image_size"),
+        (lambda f: save(f / "cats" / "0.png", size=(600, 600)), "600x600 pixels: choose a smaller size with"),
     ],
 )
 def test_a_bad_folder_is_named_with_what_is_wrong(class_folder, change, message):
@@ -151,6 +151,43 @@ def test_links_that_lead_in_circles_are_not_followed(class_folder):
     (class_folder / "cats" / "again").symlink_to(class_folder / "cats")
     (class_folder / "all").symlink_to(class_folder)
     assert len(read_image_folder(class_folder).images) == 6
+
+
+def test_what_a_folder_leaves_out_is_noted(class_folder, tmp_path):
+    frames = [Image.new("RGB", (6, 4), (i, i, i)) for i in (30, 60, 90)]
+    for name in ("anim.gif", "stack.tiff"):
+        frames[0].save(class_folder / "dogs" / name, save_all=True, append_images=frames[1:])
+    (class_folder / "cats" / "broken.png").symlink_to(tmp_path / "nowhere.png")
+    (class_folder / "gone").symlink_to(tmp_path / "no_folder")
+    save(tmp_path / "elsewhere" / "a.png")
+    (class_folder / "cats" / "linked").symlink_to(tmp_path / "elsewhere")
+    (class_folder / "all").symlink_to(class_folder)
+    (class_folder / "cats" / "0.png").rename(class_folder / "cats" / "0")
+    (class_folder / "cats" / "README").write_text("not an image")
+    found = read_image_folder(class_folder)
+    assert found.images[found.labels == 1, 0, 0, 0].tolist() == [100, 101, 102, 30, 30]
+    assert found.labels.tolist().count(0) == 2
+    assert found.notes == (
+        f"left out 2 broken links: {class_folder}/gone and others",
+        f"left out 2 linked folders: {class_folder}/all and others",
+        f"left out 1 image with a name without ending, such as .png: {class_folder}/cats/0",
+        f"used only the first frame of 2 images: {class_folder}/dogs/anim.gif and others",
+    )
+
+
+def test_a_folder_of_images_without_endings_says_why_it_has_none(tmp_path):
+    save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "a")
+    with pytest.raises(DataError, match=r"holds no images; left out 1 image with a name without ending, .*/a$"):
+        read_image_folder(tmp_path)
+
+
+def test_an_image_whose_second_frame_is_damaged_is_used(tmp_path):
+    frames = [Image.effect_noise((20, 20), 50 + i) for i in range(3)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    content = (tmp_path / "a.gif").read_bytes()
+    (tmp_path / "a.gif").write_bytes(content[: len(content) // 2])
+    assert len(read_image_folder(tmp_path).images) == 1
 
 
 def test_an_empty_folder_is_refused(tmp_path):

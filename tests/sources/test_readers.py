@@ -258,8 +258,8 @@ def test_class_numbers_and_multi_hot_labels_are_taken(tmp_path):
         ([0, np.nan], "whole class numbers from 0"),
         ([0, 10**9], "whole class numbers from 0"),
         ([[0, 1], [2, 0]], "zeros and ones"),
-        (["cat", "dog"], "not a class number an image"),
-        ([[[0]], [[0]]], "not a class number an image"),
+        (["cat", "dog"], "not one class number per image"),
+        ([[[0]], [[0]]], "not one class number per image"),
     ],
 )
 def test_wrong_labels_are_named_with_what_is_wrong(tmp_path, labels, message):
