@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def tolerating_backend() -> Iterator[None]:
     try:
         yield
     finally:
-        if backend:
+        if backend is not None:
             os.environ["MPLBACKEND"] = backend
     if backend:
         with contextlib.suppress(ValueError):
@@ -72,13 +72,8 @@ def save_image_grid(
 
     `row_labels` are written at the left, where an empty one continues the block above it, `column_labels` below.
     """
-    rows, columns, height, width, channels = images.shape
-    mosaic = np.ones((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, channels))
-    for row in range(rows):
-        for column in range(columns):
-            top, left = row * (height + GAP), column * (width + GAP)
-            image = images[row, column]
-            mosaic[top : top + height, left : left + width] = np.where(np.isnan(image), 1.0, np.clip(image, 0.0, 1.0))
+    _, columns, height, width, channels = images.shape
+    mosaic = make_mosaic(images)
     zoom = max(1, min(4, PICTURE_WIDTH // mosaic.shape[1]))
     size = (zoom * mosaic.shape[1] / DPI, zoom * mosaic.shape[0] / DPI)
     figure = Figure(figsize=size, dpi=DPI)
@@ -102,6 +97,18 @@ def save_image_grid(
     save(figure, path, caption)
 
 
+def make_mosaic(images: np.ndarray) -> np.ndarray:
+    """Images (rows, columns, height, width, channels) as one, with white gaps between them."""
+    rows, columns, height, width, channels = images.shape
+    mosaic = np.ones((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, channels))
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * (height + GAP), column * (width + GAP)
+            image = images[row, column]
+            mosaic[top : top + height, left : left + width] = np.where(np.isnan(image), 1.0, np.clip(image, 0.0, 1.0))
+    return mosaic
+
+
 @own_settings()
 def save_latent_space(
     path: str | os.PathLike,
@@ -122,10 +129,9 @@ def save_latent_space(
     axes.set_xlabel(axis_labels[0])
     axes.set_ylabel(axis_labels[1])
     axes.set_title(plain(title), fontsize=11)
-    lay_out(figure)  # for where the names go, in pixels
     present = [] if classes is None else np.unique(classes)[:MOST_IN_LEGEND]
-    name_classes(axes, {plain(class_names[i]): np.median(codes[classes == i], axis=0) for i in present})
-    save(figure, path, caption)
+    medians = {plain(class_names[i]): np.median(codes[classes == i], axis=0) for i in present}
+    save(figure, path, caption, finish=lambda: name_classes(axes, medians))
 
 
 def name_classes(axes: Axes, places: Mapping[str, np.ndarray]) -> None:
@@ -255,7 +261,7 @@ def scatter(
 
 
 def add_legend(axes, of=None, *, markerscale: float = 2) -> None:
-    """At the right of the axes, what stands for what in them (or in `of`), unless it is nothing or too much."""
+    """A legend at the right of the axes, of what is in them or in `of`; none where it would be empty or too long."""
     handles, labels = (of or axes).get_legend_handles_labels()
     if not 0 < len(labels) <= MOST_IN_LEGEND:
         return
@@ -340,12 +346,8 @@ def save_comparison(
         plane.plot(run["rate"][-1], run["distortion"][-1], MARKERS[number % len(MARKERS)], color=style["color"])
         plane.axline((run["rate"][-1], run["distortion"][-1]), slope=-1, color="0.8", linewidth=0.8, zorder=0)
         over_epochs.plot(run["epoch"], run["elbo"], marker=MARKERS[number % len(MARKERS)], markersize=4, **style)
-    # First epochs lie far off: the frame is that of the second halves of long runs.
-    for limit, name in ((plane.set_xlim, "rate"), (plane.set_ylim, "distortion"), (over_epochs.set_ylim, "elbo")):
-        halves = [run[name][len(run[name]) // 2 if len(run[name]) >= LONG_RUN else 0 :] for run in curves.values()]
-        late = np.concatenate(halves)
-        margin = 0.15 * np.ptp(late) or 1.0
-        limit(late.min() - margin, late.max() + margin)
+    for set_limits, name in ((plane.set_xlim, "rate"), (plane.set_ylim, "distortion"), (over_epochs.set_ylim, "elbo")):
+        set_limits(*frame([run[name] for run in curves.values()]))
     for axes in (plane, over_epochs):
         axes.grid(alpha=0.3)
     plane.set_xlabel("rate, nats per example")
@@ -366,6 +368,13 @@ def save_comparison(
     save(figure, path, caption)
 
 
+def frame(curves: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Limits that show short runs whole and the second half of long ones, whose first epochs lie far off."""
+    late = np.concatenate([values[len(values) // 2 if len(values) >= LONG_RUN else 0 :] for values in curves])
+    margin = 0.15 * np.ptp(late) or 1.0
+    return late.min() - margin, late.max() + margin
+
+
 def plain(text: str) -> str:
     """A text that matplotlib shows as it is: neither as a formula nor, beginning with _, not at all."""
     escaped = text.replace("$", r"\$")
@@ -373,10 +382,15 @@ def plain(text: str) -> str:
 
 
 @own_settings()
-def save(figure: Figure, path: str | os.PathLike, caption: str = "") -> None:
-    """Write a figure, cut to what is drawn in it, with the caption above."""
+def save(figure: Figure, path: str | os.PathLike, caption: str = "", finish: Callable[[], None] | None = None) -> None:
+    """Write a figure, cut to what is drawn in it, with the caption above.
+
+    `finish` is called between layout and drawing, for what must know where things lie.
+    """
     FigureCanvasAgg(figure)
     lay_out(figure)
+    if finish:
+        finish()
     box = figure.get_tightbbox()  # inches
     if caption:
         width, height = figure.get_size_inches()

@@ -132,13 +132,15 @@ class Measurement:
             "classifier_accuracy": float(accuracy),
         }
 
-    def out_of_distribution(self, other: Dataset, num_samples: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """How well the bound on log p(x) tells the held-out examples from those of another dataset.
+    def out_of_distribution(
+        self, ood_dataset: Dataset, num_samples: int
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """How well the bound on log p(x) separates the held-out examples from those of another dataset.
 
         Returns:
             the figures, and the scores of both sets by their names.
         """
-        outside = other.test
+        outside = ood_dataset.test
         if len(outside) > len(self.held_out):
             outside = outside.random_choice(len(self.held_out), self.seed)
         unlabelled = Examples(outside.x, np.zeros((len(outside), self.dataset.num_classes), np.uint8))
@@ -153,7 +155,7 @@ class Measurement:
             "log_p_x": float(scores.mean()),
             "log_p_x_outside": float(scores_outside.mean()),
         }
-        names = f"{self.dataset.name} ({self.dataset.split})", f"{other.name} (other)"
+        names = f"{self.dataset.name} ({self.dataset.split})", f"{ood_dataset.name} (other)"
         return figures, dict(zip(names, (scores, scores_outside), strict=True))
 
 

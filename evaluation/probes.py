@@ -1,4 +1,4 @@
-"""What codes and samples tell a classifier: scikit-learn's, trained on real data and tested on held-out ones."""
+"""How well classifiers read classes from codes and images: scikit-learn's, tested on held-out examples."""
 
 import warnings
 
@@ -24,7 +24,7 @@ def nearest_neighbours(
 
 
 def train_linear(x: np.ndarray, classes: np.ndarray):
-    """Multinomial logistic regression on standardized features; what does not vary is left as it is."""
+    """Multinomial logistic regression on standardized features; a constant feature is left as it is."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -172,12 +172,12 @@ def test_sampling_needs_nothing_but_the_checkpoint(script, trained_run, tmp_path
 def test_a_picture_shows_the_first_of_very_many_samples_and_the_arrays_hold_all(
     script, trained_run, monkeypatch, real_pictures
 ):
-    from pictures import examples
+    from pictures import samples
 
     sample = ("--sample", "--checkpoint", str(trained_run / CHECKPOINT), "--num_samples")
     assert script(*sample, "20", only=True) == 0
     height, width = imread("outputs/vae/mnist/samples.png").shape[:2]
-    monkeypatch.setattr(examples, "MOST_PIXELS", 20 * 12 * 12)
+    monkeypatch.setattr(samples, "MOST_PIXELS", 20 * 12 * 12)
     assert script(*sample, "3000", only=True) == 0
     found = imread("outputs/vae/mnist/samples.png").shape
     assert found[0] == height

@@ -4,12 +4,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from evaluation.bounds import elbo_terms, importance_weighted, log_likelihoods, separation, use_of_latents
+from linear_gaussian import DATA, LATENTS, STD
+from linear_gaussian import build as build_linear_gaussian
 
 import vae
-from evaluation import bounds
-from parts.likelihoods import Gaussian
-from parts.priors import StandardNormalPrior
+from evaluation import importance
+from evaluation.elbo import elbo_terms
+from evaluation.importance import ImportanceWeighter, log_likelihoods
+from evaluation.latents import use_of_latents
+from evaluation.separation import separation
 
 SHAPE, CLASSES = (4, 4, 1), 3
 CLASS_PROBS = np.array([0.5, 0.3, 0.2])
@@ -54,7 +57,7 @@ def test_estimates_meet_the_integral_over_codes(name, kwargs):
     model, data = build(name, **kwargs), batches()
     x, labels = (tf.concat(parts, axis=0) for parts in zip(*((x, labels) for x, labels, _ in data), strict=True))
     by_class = np.array([integrated(model, x, number) for number in range(CLASSES)]).T  # (examples, classes)
-    found = log_likelihoods(model, data, num_samples=3000, seed=0, class_probs=CLASS_PROBS)
+    found = log_likelihoods(ImportanceWeighter(model), data, num_samples=3000, seed=0, class_probs=CLASS_PROBS)
     if name == "vae":
         np.testing.assert_allclose(found["log_p_x"], by_class[:, 0], atol=0.15)
         assert set(found) == {"log_p_x"}
@@ -69,68 +72,41 @@ def test_one_class_probability_is_all_without_the_others():
     model = build("vlae", prior="gaussian")
     x, _, _ = batches(3)[0]
     data = [(x, tf.one_hot([1, 1, 1], CLASSES), None)]
-    found = log_likelihoods(model, data, num_samples=20, seed=0, class_probs=np.array([1e-30, 1.0, 1e-30]))
+    found = log_likelihoods(
+        ImportanceWeighter(model), data, num_samples=20, seed=0, class_probs=np.array([1e-30, 1.0, 1e-30])
+    )
     np.testing.assert_allclose(found["log_p_x"], found["log_p_x_given_y"], atol=1e-5)
 
 
 def test_examples_without_a_label_have_the_marginal_only():
     model, (first, _) = build("cvae"), batches()
-    known = log_likelihoods(model, [first], num_samples=400, seed=0, class_probs=CLASS_PROBS)
+    weighter = ImportanceWeighter(model)
+    known = log_likelihoods(weighter, [first], num_samples=400, seed=0, class_probs=CLASS_PROBS)
     unknown = [(first[0], tf.zeros_like(first[1]), None)]
-    found = log_likelihoods(model, unknown, num_samples=400, seed=0, class_probs=CLASS_PROBS)
+    found = log_likelihoods(weighter, unknown, num_samples=400, seed=0, class_probs=CLASS_PROBS)
     assert set(found) == {"log_p_x"}
     np.testing.assert_allclose(found["log_p_x"], known["log_p_x"], atol=0.05)
 
 
-# A model whose answer is known: p(x) = N(bias, W W^T + std^2 I)
-
-DATA, LATENTS, STD = 5, 2, 0.5
-
-
-class LinearEncoder(keras.layers.Layer):
-    """A posterior that is not the true one: its mean is off, and its variances ignore the correlation."""
-
-    def __init__(self, gain, bias):
-        super().__init__()
-        self.gain, self.bias = gain, bias
-
-    def call(self, x, condition=None):
-        mean = 1.3 * (x - self.bias) @ self.gain + 0.1
-        return mean, tf.fill(tf.shape(mean), np.float32(np.log(0.1)))
-
-
-class LinearDecoder(keras.layers.Layer):
-    def __init__(self, weights, bias):
-        super().__init__()
-        self.matrix, self.bias = weights, bias
-
-    def call(self, z, condition=None):
-        return z @ self.matrix + self.bias
+# A model whose answer is known
 
 
 @pytest.fixture(scope="module")
 def linear_gaussian():
     """The model, points of its own distribution, their exact log p(x), and mean and covariance of p(z|x)."""
-    rng = np.random.default_rng(0)
-    weights = rng.normal(size=(LATENTS, DATA)).astype(np.float32)
-    bias = rng.normal(size=DATA).astype(np.float32)
+    model, rng, weights, bias = build_linear_gaussian()
     covariance = weights.T @ weights + STD**2 * np.eye(DATA)
     posterior = np.linalg.inv(np.eye(LATENTS) + weights @ weights.T / STD**2)
-    gain = (weights.T @ posterior / STD**2).astype(np.float32)
-    model = vae.VAE(
-        LinearEncoder(gain, bias), LinearDecoder(weights, bias), StandardNormalPrior(LATENTS), Gaussian(STD)
-    )
     x = rng.multivariate_normal(bias, covariance, 400).astype(np.float32)
     centred = x - bias
     quadratic = np.einsum("ni,ij,nj->n", centred, np.linalg.inv(covariance), centred)
     log_p = -0.5 * (quadratic + np.linalg.slogdet(2 * np.pi * covariance)[1])
-    return model, x, log_p, centred @ gain, posterior
+    return model, x, log_p, centred @ model.encoder.gain, posterior
 
 
 def estimates(model, x, num_samples, seed=0):
-    return importance_weighted(
-        model, x, np.zeros((len(x), 0), np.float32), np.arange(len(x)), num_samples=num_samples, seed=seed
-    )
+    labels, examples = np.zeros((len(x), 0), np.float32), np.arange(len(x))
+    return ImportanceWeighter(model).log_p(x, labels, examples, num_samples=num_samples, seed=seed)
 
 
 def test_the_bound_converges_to_the_known_answer_from_below(linear_gaussian):
@@ -170,16 +146,17 @@ def test_one_sample_is_the_elbo_on_average(linear_gaussian):
 def test_figures_do_not_depend_on_how_examples_are_grouped(linear_gaussian, monkeypatch):
     model, x, _, _, _ = linear_gaussian
     whole = estimates(model, x, 70)
-    monkeypatch.setattr(bounds, "MOST_PAIRS", 7)
+    monkeypatch.setattr(importance, "MOST_PAIRS", 7)
     np.testing.assert_allclose(estimates(model, x, 70), whole, atol=1e-4)
     assert np.any(np.abs(estimates(model, x, 70, seed=1) - whole) > 1e-3)
-    alone = importance_weighted(model, x, np.zeros((1, 0), np.float32), np.array([123]), num_samples=70, seed=0)
+    one = np.zeros((1, 0), np.float32), np.array([123])
+    alone = ImportanceWeighter(model).log_p(x, *one, num_samples=70, seed=0)
     np.testing.assert_allclose(alone, whole[[123]], atol=1e-4)
 
 
 def test_examples_have_noise_of_their_own():
-    noise = bounds.block_of_noise(tf.constant([5, 7]), tf.range(200), 3).numpy()
-    assert noise.shape == (bounds.BLOCK, 200, 3)
+    noise = importance.block_of_noise(tf.constant([5, 7]), tf.range(200), 3).numpy()
+    assert noise.shape == (importance.BLOCK, 200, 3)
     assert len(np.unique(noise)) > 0.999 * noise.size
     assert noise.mean() == pytest.approx(0, abs=0.03)
     assert noise.std() == pytest.approx(1, abs=0.03)
