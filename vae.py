@@ -18,7 +18,7 @@ from parts.autoregressive import Autoregressive
 from parts.likelihoods import LIKELIHOODS, ColourLogistic, Likelihood, sum_per_example
 from parts.networks import NETWORKS, Decoder, PixelLayers, Stack, computing_in
 from parts.priors import PRIORS, normal_log_prob
-from parts.replicas import as_logs, batch_mean, batch_normal
+from parts.replicas import batch_mean, batch_normal, share_of_replica
 
 FEATURES = 32  # channels of the map that a VLAE's decoder makes of z
 SAMPLE_BLOCK = 500  # codes that are decoded at once
@@ -37,7 +37,11 @@ class VAE(keras.Model):
     shape (2,) from which all noise of the step is drawn, so that a step is a pure function of weights and batch.
     """
 
-    is_conditional = False
+    is_conditional = False  # whether it is given labels
+    labels_reach_decoder = False  # and not only the encoder and the prior
+    takes_learned_prior = False
+    takes_window = False  # of pixels that are already known, beside z
+    optimizer_name = "adam"  # see training/optimizers.py
 
     def __init__(
         self,
@@ -65,6 +69,24 @@ class VAE(keras.Model):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         return [*self.trackers, self.finite_steps]
+
+    @property
+    def bound_on(self) -> str:
+        """What the ELBO is a lower bound of."""
+        return "log p(x|y)" if self.is_conditional else "log p(x)"
+
+    @property
+    def p_x_notation(self) -> str:
+        return "p(x|z, y)" if self.labels_reach_decoder else "p(x|z)"
+
+    @property
+    def p_z_notation(self) -> str:
+        return "p(z|y)" if self.prior.num_classes else "p(z)"
+
+    @property
+    def rates_are_per_latent(self) -> bool:
+        """Whether the summands of the rate belong to one latent each."""
+        return self.prior.rates_are_per_latent
 
     def condition(self, labels: tf.Tensor | None) -> tf.Tensor | None:
         """What the encoder and decoder are given besides x and z: nothing."""
@@ -99,7 +121,8 @@ class VAE(keras.Model):
         with tf.GradientTape() as tape:
             distortion, latent_rates = self.terms(x, labels, seed)
             loss = self.objective(distortion, latent_rates)
-        gradients = tape.gradient(loss, self.trainable_variables)
+            share = share_of_replica(loss)
+        gradients = tape.gradient(share, self.trainable_variables)
         self.optimizer.apply(gradients, self.trainable_variables)
         return self.track(loss, distortion, latent_rates)
 
@@ -115,10 +138,7 @@ class VAE(keras.Model):
         for tracker, values in zip(self.trackers, (losses, -(distortion + rate), rate, distortion), strict=True):
             tracker.update_state(values)
         self.finite_steps.update_state(tf.math.is_finite(loss))
-        return as_logs({metric.name: metric.result() for metric in self.metrics})
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """Nothing: the weights are there. Keras would take the mean of replicas' rows, of which there may be fewer."""
+        return {metric.name: metric.result() for metric in self.metrics}
 
     def likelihood_params(self, z: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
         """What the likelihood is given to make p(x|z)."""
@@ -175,6 +195,7 @@ class CVAE(VAE):
     """q(z|x, y), p(z) = N(0, I), p(x|z, y): the one-hot label y is given to encoder and decoder (Sohn et al. 2015)."""
 
     is_conditional = True
+    labels_reach_decoder = True
 
     def condition(self, labels):
         return required(labels)
@@ -186,6 +207,10 @@ class VLAE(VAE):
 
     The label reaches x only through the code. Under a prior without classes the same, with q(z|x) and p(z).
     """
+
+    takes_learned_prior = True
+    takes_window = True
+    optimizer_name = "muon"
 
     @property
     def is_conditional(self):
@@ -242,7 +267,8 @@ def build_model(
     Raises:
         ValueError: for parts that do not fit the data or one another.
     """
-    if model != "vlae" and (prior != "standard" or window):
+    model_class = MODELS[model]
+    if (prior != "standard" and not model_class.takes_learned_prior) or (window and not model_class.takes_window):
         raise ValueError(f"a {model} has a standard prior and no window")
     parts = NETWORKS[network]
     widths = tuple(hidden_dims or parts["hidden_dims"])
@@ -259,10 +285,10 @@ def build_model(
         data_shape,
         likelihood,
         window,
-        sees_features=model == "vlae" and len(data_shape) == 3,
+        sees_features=model_class.takes_window and len(data_shape) == 3,
     )
-    p_z = PRIORS[prior](latent_size, num_classes if model == "vlae" else 0)
-    built = MODELS[model](encoder, decoder, p_z, p_x, **objective)
+    p_z = PRIORS[prior](latent_size, num_classes if model_class.takes_learned_prior else 0)
+    built = model_class(encoder, decoder, p_z, p_x, **objective)
     x, labels = tf.zeros((1, *data_shape)), tf.zeros((1, num_classes))
     built.terms(x, labels, tf.constant([0, 0]))  # creates the weights
     built.built = True

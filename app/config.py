@@ -32,6 +32,7 @@ KEPT = (*FIXED, "data_dir", "num_epochs", "batch_size", "learning_rate", "beta",
 OF_TRAINING = ("num_epochs", "batch_size", "learning_rate", "beta", "warmup_epochs", "free_bits",
                "sample_and_save_frequency", "save_every_steps")  # fmt: skip
 OF_DRAWING = ("num_samples", "labels")
+CHANGEABLE = ("batch_size", "beta", "warmup_epochs", "free_bits", "learning_rate", "seed")  # between epochs
 OF_MACHINE = ("dataset", "data_dir", "run_name")  # what may differ among the machines of a run
 NAMING = ("model", "dataset", "run_name", "checkpoint_dir")  # what says where a run's own checkpoint is
 # What the header of a run's checkpoint tells, by type.
@@ -83,8 +84,7 @@ def resolve_config(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
         print(f"NOTE: without effect here: --{', --'.join(idle)}")
     config |= {name: stored[name] for name in KEPT if name in stored and (name not in given or name in idle)}
     config |= {"checkpoint": str(path), "dataset_given": True}
-    changeable = ("batch_size", "beta", "warmup_epochs", "free_bits", "learning_rate", "seed")
-    changed = [name for name in changeable if config["train"] and config[name] != stored[name]]
+    changed = [name for name in CHANGEABLE if config["train"] and config[name] != stored[name]]
     for name in changed:
         if name in ("batch_size", "seed") and header.get("step"):
             raise flags.FlagError(f"--{name} can change only between epochs, and {path} is within one")

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import visualize
 from app import flags, records
-from app.config import FALLBACK, KEPT, OF_MACHINE, checkpoint_path, resolve_config, run_folders, suit_data
+from app.config import CHANGEABLE, FALLBACK, KEPT, OF_MACHINE, checkpoint_path, resolve_config, run_folders, suit_data
 from app.events import EventLog, require_tensorboard
 from app.report import Report, describe_run
 from data import is_path, load_dataset, load_others
@@ -26,6 +26,7 @@ from storage.files import make_folder, remove_partial
 from storage.locks import holding
 from training import devices, loop
 from training.interrupts import Stopped
+from training.state import TrainingState
 from vae import VAE, build_model
 
 FORESEEABLE = (UserError, OSError, MemoryError, tf.errors.ResourceExhaustedError)
@@ -173,20 +174,20 @@ def make_model(config: dict[str, Any], dataset: Dataset, header: dict[str, Any] 
 def refuse_other_workers(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str, Any] | None) -> None:
     """Raise a WorkersError, on each of them, unless all workers start from the same and with the same settings."""
     weights = hashlib.sha256(b"".join(variable.numpy().tobytes() for variable in all_variables(model)))
-    told = {f"--{name}": config[name] for name in KEPT if name not in OF_MACHINE} | {
+    values = {f"--{name}": config[name] for name in KEPT if name not in OF_MACHINE} | {
         "data": dataset.fingerprint(),
         "checkpoints": [weights.hexdigest(), *([header["epoch"], header.get("step")] if header else [])],
     }
-    devices.refuse_differences(told, model.distribute_strategy)
+    devices.refuse_differences(values, model.distribute_strategy)
 
 
 def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str, Any] | None) -> dict[str, Any]:
     """Train to --num_epochs, leaving checkpoints, history and epoch pictures; returns the last checkpoint's header."""
     checkpoint_dir, output_dir = run_folders(config)
-    state = loop.new_state() | (header or {})
+    state = TrainingState.from_header(header or {})
     is_chief = devices.is_chief(model.distribute_strategy)
     source = pathlib.Path(config["checkpoint"]).resolve().parent if header else None
-    was_cut_off = source == checkpoint_dir.resolve() and lacks_epoch_files(config, state)
+    was_cut_off = source == checkpoint_dir.resolve() and lacks_epoch_files(config, header)
     for folder in (checkpoint_dir, output_dir) if is_chief else ():
         remove_partial(folder)
     if header is not None and header["epoch"] >= config["num_epochs"]:
@@ -209,8 +210,9 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
         f"{config['likelihood']}, binarize {config['binarize']}, latent size {config['latent_size']}{lossy}; batch "
         f"size {config['batch_size']}; epochs: {config['num_epochs']}; checkpoints: {checkpoint_dir}{replicas}"
     )
-    state.setdefault("fallback_from", config.get("fallback_from"))
-    state |= {
+    state.note_settings(state.epoch + 1, {name: config[name] for name in CHANGEABLE})
+    about = {
+        "fallback_from": (header or config).get("fallback_from"),
         "config": {name: config[name] for name in KEPT} | {"data_dir": str(pathlib.Path(config["data_dir"]).resolve())},
         "dataset": {name: getattr(dataset, name) for name in ("name", "source", "class_names")}
         | {"fingerprint": dataset.fingerprint(), "held_out": len(dataset.test)},
@@ -220,23 +222,23 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
 
     def save() -> None:
         if is_chief:
-            save_model_weights(model, checkpoint_path(config), state)
+            save_model_weights(model, checkpoint_path(config), about | state.to_header())
 
     def after_epoch(epoch: int) -> None:
         if not is_chief:
             return
-        records.write_history(output_dir, state["history"])
+        records.write_history(output_dir, state.history)
         if events:
-            events.write_figures(state["history"][-1])
+            events.write_figures(state.history[-1])
         if epoch % config["sample_and_save_frequency"] == 0:
             draw_epoch(config, model, dataset, prefix=f"epoch_{epoch:03d}_")
             if events:
                 for name in EPOCH_PICTURES:
                     events.write_picture(output_dir / f"epoch_{epoch:03d}_{name}.png", name, epoch)
-            save_model_weights(model, checkpoint_path(config, epoch), state)
+            save_model_weights(model, checkpoint_path(config, epoch), about | state.to_header())
 
     if was_cut_off:
-        after_epoch(state["epoch"])
+        after_epoch(state.epoch)
     try:
         loop.train(
             model,
@@ -251,18 +253,18 @@ def train(config: dict[str, Any], model: VAE, dataset: Dataset, header: dict[str
             save_every_steps=config["save_every_steps"],
         )
     except Stopped as stopped:
-        where = f"in epoch {state['epoch'] + 1}, after step {state['step']}" if state["step"] else "between epochs"
+        where = f"in epoch {state.epoch + 1}, after step {state.step}" if state.step else "between epochs"
         newest = checkpoint_path(config)
         is_own = header is None or pathlib.Path(config["checkpoint"]).resolve() == newest.resolve()
         how = "add --load_weights to the same command" if is_own else f"give --checkpoint {newest}"
         raise Stopped(stopped.number, f"stopped {where}; to go on from there, {how}") from None
-    return state
+    return about | state.to_header()
 
 
-def lacks_epoch_files(config: dict[str, Any], state: dict[str, Any]) -> bool:
+def lacks_epoch_files(config: dict[str, Any], header: dict[str, Any]) -> bool:
     """Whether what a run leaves of an epoch is not all there, since it was killed just then."""
-    is_due = state["step"] == 0 and state["epoch"] % state["config"]["sample_and_save_frequency"] == 0
-    return is_due and not checkpoint_path(config, state["epoch"]).exists()
+    epoch, frequency = header["epoch"], header["config"]["sample_and_save_frequency"]
+    return not header.get("step") and epoch % frequency == 0 and not checkpoint_path(config, epoch).exists()
 
 
 def set_aside(config: dict[str, Any]) -> None:

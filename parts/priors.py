@@ -12,6 +12,8 @@ from parts.networks import bounded_logvar
 class Prior(keras.layers.Layer):
     """The interface. `condition` is a batch of labels, or None where there are none."""
 
+    rates_are_per_latent = True  # whether each summand of the rate belongs to one latent
+
     def __init__(self, latent_size: int, num_classes: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.latent_size = latent_size
@@ -105,6 +107,8 @@ class FlowPrior(Prior):
     one pass in parallel; sampling inverts the steps latent by latent. A summand of `log_prob` belongs to a latent by
     its place in the flow; only with one step is it log p(z_i | z_1 .. z_i-1).
     """
+
+    rates_are_per_latent = False
 
     def __init__(self, latent_size: int, num_classes: int = 0, num_steps: int = 4, hidden_width: int = 256, **kwargs):
         super().__init__(latent_size, num_classes, **kwargs)

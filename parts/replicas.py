@@ -1,9 +1,9 @@
-"""What a replica does within a step: it has some rows of the batch, their noise, and means over all replicas.
+"""What a replica does within a step: it has some rows of the batch, their noise, and sums over all replicas.
 
 Of n replicas number r has the rows r, r + n, r + 2n, ..., so that the losses are those of one device, up to rounding.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -25,20 +25,20 @@ def batch_mean(values: tf.Tensor) -> tf.Tensor:
     return total / num
 
 
-def mean_over_replicas(values: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
-    """The mean of each tensor over the replicas, which have as many rows each."""
+def share_of_replica(loss: tf.Tensor) -> tf.Tensor:
+    """What a replica differentiates of its rows' mean loss. As optimizers sum the gradients of the replicas, which have
+    as many rows each, these sums are the gradients of the whole batch's mean."""
+    num_replicas = place()[1]
+    return loss if num_replicas == 1 else loss / num_replicas
+
+
+def sum_over_replicas(values: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
     if place()[1] == 1:
         return values
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, values)
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
 def place() -> tuple[tf.Tensor | int, int]:
     """The number of this replica, and how many there are; outside of a step, one."""
     context = tf.distribute.get_replica_context()
     return (context.replica_id_in_sync_group, context.num_replicas_in_sync) if context else (0, 1)
-
-
-def as_logs(figures: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Scalars of this replica's, for Keras to average; over several machines it can do that with vectors only."""
-    is_several = isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
-    return {name: figure[None] if is_several else figure for name, figure in figures.items()}

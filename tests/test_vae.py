@@ -227,3 +227,30 @@ def test_sampling_is_repeatable_by_seed():
     model = build()
     assert np.array_equal(model.sample(5, seed=1), model.sample(5, seed=1))
     assert not np.array_equal(model.sample(5, seed=1), model.sample(5, seed=2))
+
+
+# What models say of themselves
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "bound_on", "p_x", "p_z"),
+    [
+        ("vae", {}, "log p(x)", "p(x|z)", "p(z)"),
+        ("cvae", {}, "log p(x|y)", "p(x|z, y)", "p(z)"),
+        ("vlae", {"prior": "gaussian"}, "log p(x|y)", "p(x|z)", "p(z|y)"),
+        ("vlae", {"prior": "flow", "num_classes": 0}, "log p(x)", "p(x|z)", "p(z)"),
+        ("vlae", {"prior": "standard"}, "log p(x)", "p(x|z)", "p(z)"),
+    ],
+)
+def test_a_model_says_what_labels_do_in_it(model, arguments, bound_on, p_x, p_z):
+    built = build(model, **arguments)
+    assert (built.bound_on, built.p_x_notation, built.p_z_notation) == (bound_on, p_x, p_z)
+    assert built.labels_reach_decoder == (model == "cvae")
+    assert built.rates_are_per_latent == (arguments.get("prior") != "flow")
+
+
+@pytest.mark.parametrize("model", ["vae", "cvae"])
+@pytest.mark.parametrize("arguments", [{"prior": "gaussian"}, {"window": 3}])
+def test_parts_that_a_model_does_not_take_are_refused(model, arguments):
+    with pytest.raises(ValueError, match="has a standard prior and no window"):
+        build(model, **arguments)

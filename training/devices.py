@@ -64,8 +64,8 @@ def make_strategy(name: str, device: str, num_replicas: int | None) -> tf.distri
         return tf.distribute.MirroredStrategy(replica_devices(len(gpus), num_replicas))
     print("waiting for the other workers of TF_CONFIG, until all are there or Ctrl-C", flush=True)
     # TensorFlow waits where Python's handlers are never called.
-    told = "cannot join the workers of TF_CONFIG: is the port free, are the addresses right?"
-    with telling_of_others(told), handled_by(signal.SIG_DFL):
+    message = "cannot join the workers of TF_CONFIG: is the port free, are the addresses right?"
+    with lost_connections_raise(message), handled_by(signal.SIG_DFL):
         return tf.distribute.MultiWorkerMirroredStrategy()
 
 
@@ -85,8 +85,8 @@ def replica_devices(num_gpus: int, num_replicas: int | None) -> list[str]:
 # Between steps
 
 
-def shared(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf.data.Dataset:
-    """Batches (x, labels, seed) -> what hands out to each replica, in `fit` and `evaluate`, its rows and the seed."""
+def distribute(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf.data.Dataset:
+    """Batches (x, labels, seed) -> a dataset that gives each replica its rows and the seed."""
     num = strategy.num_replicas_in_sync
 
     def of_machine(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -100,8 +100,8 @@ def shared(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf.dat
     return batches if num == 1 else strategy.distribute_datasets_from_function(of_machine)
 
 
-def gathered(values: Sequence[int], strategy: tf.distribute.Strategy) -> np.ndarray:
-    """What every worker has given, if there are several: (workers, values), int32."""
+def gather(values: Sequence[int], strategy: tf.distribute.Strategy) -> np.ndarray:
+    """The values of every worker, if there are several: (workers, values), int32."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return np.array([values], np.int32)
     return gatherer(strategy)(tf.constant([values], tf.int32)).numpy()
@@ -112,26 +112,26 @@ def gatherer(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tenso
     return tf.function(lambda row: strategy.gather(strategy.run(tf.identity, (row,)), axis=0))
 
 
-def refuse_differences(told: Mapping[str, Any], strategy: tf.distribute.Strategy) -> None:
-    """Raise a WorkersError on all workers if one of them has told something else than the chief.
+def refuse_differences(values: Mapping[str, Any], strategy: tf.distribute.Strategy) -> None:
+    """Raise a WorkersError on all workers if one of them has another value than the chief.
 
     Args:
-        told: anything JSON can hold, by what the message calls it.
+        values: anything JSON can hold, by what the message calls it.
     """
-    digests = [zlib.crc32(json.dumps(value).encode()) // 2 for value in told.values()]  # in 31 bits
-    differs = np.any(np.diff(gathered(digests, strategy), axis=0), axis=0)
-    names = [name for name, is_different in zip(told, differs, strict=True) if is_different]
+    digests = [zlib.crc32(json.dumps(value).encode()) // 2 for value in values.values()]  # in 31 bits
+    differs = np.any(np.diff(gather(digests, strategy), axis=0), axis=0)
+    names = [name for name, is_different in zip(values, differs, strict=True) if is_different]
     if names:
         raise WorkersError(f"the workers do not all have the same {', '.join(names)}: they cannot train together")
 
 
 @contextlib.contextmanager
 def among_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Over several machines only the chief prints, and a lost one is told in one line."""
+    """Over several machines only the chief prints, and the loss of one is one line."""
     with contextlib.ExitStack() as stack:
         if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             stack.enter_context(
-                telling_of_others(
+                lost_connections_raise(
                     "another worker was lost. What was saved is whole: start all of them again, with --load_weights if "
                     "there is a checkpoint"
                 )
@@ -145,8 +145,8 @@ def among_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def telling_of_others(message: str) -> Iterator[None]:
-    """Turn what TensorFlow says of lost connections into a WorkersError."""
+def lost_connections_raise(message: str) -> Iterator[None]:
+    """Turn TensorFlow's errors of lost connections into a WorkersError with this message."""
     try:
         yield
     except LOST as error:

@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM: the first one stops the program at the next good moment, a second one at once."""
+"""Ctrl-C, SIGTERM and SIGHUP (the terminal closes): the first stops the program at the next good moment, a second at
+once."""
 
 import contextlib
 import os
@@ -10,11 +11,11 @@ import time
 from collections.abc import Iterator
 from typing import NoReturn
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM came, and the message says where that left the program."""
+    """Ctrl-C, SIGTERM or SIGHUP came, and the message says where that left the program."""
 
     def __init__(self, number: int, message: str = "stopped"):
         super().__init__(message)
@@ -74,7 +75,8 @@ def exit_at_the_second(receiver: socket.socket) -> None:
     try:
         number = receiver.recv(1)
     except TimeoutError:
-        print("\nstopping after this step; once more to stop at once", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print("\nstopping after this step; once more to stop at once", file=sys.stderr, flush=True)
         receiver.settimeout(None)
         number = receiver.recv(1)
     if number:

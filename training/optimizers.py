@@ -1,54 +1,105 @@
 """Adam and Muon that also keep a running average of the weights."""
 
+import dataclasses
 import math
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
-from parts.replicas import mean_over_replicas
+from parts.replicas import sum_over_replicas
 
 
-class AveragedAdam(keras.optimizers.Adam):
-    """Adam that also keeps a running average of the weights (Polyak and Juditsky 1992).
+@dataclasses.dataclass(frozen=True)
+class Slots:
+    """A weight and what the optimizer keeps of it. (Keras would take weights in a plain list for the optimizer's.)"""
+
+    weight: keras.Variable
+    momentum: keras.Variable
+    velocity: keras.Variable
+    average: keras.Variable
+
+
+class AveragedAdam(keras.optimizers.Optimizer):
+    """Adam (Kingma and Ba 2015) that also keeps a running average of the weights (Polyak and Juditsky 1992).
 
     The average does as well as the weights at the end of a decaying learning rate, but no end has to be known: a run of
     4 epochs is the first part of one of 10. After t steps its momentum is min(`averaging`, t / (t + 9)).
     """
 
-    def __init__(self, learning_rate: float = 1e-3, beta_2: float = 0.99, averaging: float = 0.997, **kwargs):
-        super().__init__(learning_rate, beta_2=beta_2, **kwargs)
+    def __init__(
+        self,
+        learning_rate: float = 1e-3,
+        *,
+        beta_1: float = 0.9,
+        beta_2: float = 0.99,
+        epsilon: float = 1e-7,
+        averaging: float = 0.997,
+        name: str = "adam",
+        **kwargs,
+    ):
+        super().__init__(learning_rate, name=name, **kwargs)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
         self.averaging = averaging
 
     def build(self, variables):
+        """Make the slots; their order is that of the checkpoints."""
+        if self.built:
+            return
+        super().build(variables)
+        names = ("momentum", "velocity")
+        moments = [[self.add_variable_from_reference(weight, name) for name in names] for weight in variables]
+        averages = [self.add_variable_from_reference(weight, "average") for weight in variables]
+        for weight, average in zip(variables, averages, strict=True):
+            average.assign(weight)
+        self.slots = [
+            Slots(weight, *pair, average) for weight, pair, average in zip(variables, moments, averages, strict=True)
+        ]
+
+    def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
+        """One step. As in Keras, the gradients of the batch are the sums of those that the replicas give."""
         if not self.built:
-            super().build(variables)
-            self.averages = [self.add_variable_from_reference(variable, name="average") for variable in variables]
-            for variable, average in zip(variables, self.averages, strict=True):
-                average.assign(variable)
+            self.build(trainable_variables)
+        if trainable_variables is not None and any(
+            slot.weight is not variable for slot, variable in zip(self.slots, trainable_variables, strict=True)
+        ):
+            raise ValueError("the optimizer was built with other variables")
+        gradients = sum_over_replicas(grads)
+        if self.global_clipnorm:
+            gradients = clipped(gradients, self.global_clipnorm)
+        tf.distribute.get_replica_context().merge_call(self.update_weights, args=(gradients,))
+        self.iterations.assign_add(1)
 
-    def apply(self, grads, trainable_variables=None):
-        super().apply(mean_over_replicas(grads), trainable_variables)
+    def update_weights(self, strategy: tf.distribute.Strategy, gradients: Sequence[tf.Tensor]) -> None:
+        """Update each weight, and its average, on every device that has a copy."""
 
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        return grads_and_vars  # Keras would reduce them here, when they have been clipped
+        def update(weight, gradient, momentum, velocity, average):
+            self.move(weight, gradient, momentum, velocity, tf.cast(self.learning_rate, weight.dtype))
+            step = tf.cast(self.iterations, tf.float32)
+            decay = tf.minimum(self.averaging, step / (step + 9.0))
+            average.assign(decay * average + (1.0 - decay) * weight)
 
-    def update_step(self, gradient, variable, learning_rate):
-        self.move(gradient, variable, learning_rate)
-        step = tf.cast(self.iterations, tf.float32)
-        momentum = tf.minimum(self.averaging, step / (step + 9.0))
-        average = self.averages[self._get_variable_index(variable)]
-        average.assign(momentum * average + (1.0 - momentum) * variable)
+        for slot, gradient in zip(self.slots, gradients, strict=True):
+            kept = (slot.momentum.value, slot.velocity.value, slot.average.value)
+            strategy.extended.update(slot.weight.value, update, args=(gradient, *kept), group=False)
 
-    def move(self, gradient, variable, learning_rate) -> None:
+    def move(self, weight, gradient, momentum, velocity, learning_rate) -> None:
         """Update one weight; here as Adam does."""
-        super().update_step(gradient, variable, learning_rate)
+        step = tf.cast(self.iterations + 1, weight.dtype)
+        beta_1_power, beta_2_power = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
+        alpha = learning_rate * tf.sqrt(1 - beta_2_power) / (1 - beta_1_power)
+        momentum.assign_add((gradient - momentum) * (1 - self.beta_1))
+        velocity.assign_add((tf.square(gradient) - velocity) * (1 - self.beta_2))
+        weight.assign_sub(momentum * alpha / (tf.sqrt(velocity) + self.epsilon))
 
     def exchange_weights(self) -> None:
         """Exchange the model's weights and their averages, exactly (Keras's SwapEMAWeights rounds)."""
-        for weight, average in zip(self._trainable_variables, self.averages, strict=True):
-            held = tf.identity(weight.value)
-            weight.assign(average)
-            average.assign(held)
+        for slot in self.slots:
+            held = tf.identity(slot.weight.value)
+            slot.weight.assign(slot.average)
+            slot.average.assign(held)
 
 
 class AveragedMuon(AveragedAdam):
@@ -65,22 +116,31 @@ class AveragedMuon(AveragedAdam):
     DECAY_STEPS = 2000
 
     def __init__(
-        self, learning_rate: float = 2e-3, averaging: float = 0.9995, global_clipnorm: float = 200.0, **kwargs
+        self, learning_rate: float = 2e-3, *, averaging: float = 0.9995, global_clipnorm: float = 200.0, **kwargs
     ):
         # Gradients of a VLAE have norms of 15 to 60 on MNIST, and rare large ones.
         super().__init__(learning_rate, averaging=averaging, global_clipnorm=global_clipnorm, **kwargs)
 
-    def move(self, gradient, variable, learning_rate):
+    def move(self, weight, gradient, momentum, velocity, learning_rate):
         learning_rate = learning_rate / (1.0 + tf.cast(self.iterations, tf.float32) / self.DECAY_STEPS)
-        if len(variable.shape) not in (2, 4):
-            super().move(gradient, variable, learning_rate)
+        if len(weight.shape) not in (2, 4):
+            super().move(weight, gradient, momentum, velocity, learning_rate)
             return
-        momentum = self._momentums[self._get_variable_index(variable)]
         momentum.assign(self.MOMENTUM * momentum + gradient)
-        direction = tf.reshape(gradient + self.MOMENTUM * momentum, (-1, variable.shape[-1]))
+        direction = tf.reshape(gradient + self.MOMENTUM * momentum, (-1, weight.shape[-1]))
         scale = self.ROOT_MEAN_SQUARE * math.sqrt(max(direction.shape))
         step = learning_rate * scale * orthogonalized(direction)
-        variable.assign_sub(tf.reshape(step, variable.shape))
+        weight.assign_sub(tf.reshape(step, weight.shape))
+
+
+OPTIMIZERS = {"adam": AveragedAdam, "muon": AveragedMuon}
+
+
+def clipped(gradients: Sequence[tf.Tensor], largest_norm: float) -> list[tf.Tensor]:
+    """The gradients, shortened together to this norm where theirs is larger; not finite if one of them is not."""
+    norm = tf.sqrt(tf.reduce_sum(tf.stack([tf.reduce_sum(tf.square(gradient)) for gradient in gradients])))
+    scale = largest_norm * tf.minimum(1.0 / norm, 1.0 / largest_norm) + (norm - norm)
+    return [gradient * scale for gradient in gradients]
 
 
 def orthogonalized(matrix: tf.Tensor, num_iterations: int = 5) -> tf.Tensor:

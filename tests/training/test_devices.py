@@ -21,6 +21,8 @@ from sources import batches
 from sources.examples import Examples
 from storage.checkpoints import read_header
 from training import devices, loop
+from training.state import TrainingState
+from training.steps import Steps
 from vae import build_model
 
 NUM_REPLICAS = 2
@@ -40,7 +42,7 @@ def figures(strategy, name) -> list[float]:
     with strategy.scope():
         model = build_model(**arguments)
         loop.compile_model(model, learning_rate=0.01)
-    state = loop.new_state()
+    state = TrainingState()
     loop.train(
         model,
         batches.training_batches(examples, 12, seed=0, binarize="dynamic"),
@@ -52,16 +54,36 @@ def figures(strategy, name) -> list[float]:
         save=lambda: None,
         after_epoch=lambda epoch: None,
     )
-    return [value for row in state["history"] for value in row.values()]
+    return [value for row in state.history for value in row.values()]
+
+
+def weights_after_sgd(strategy, name) -> list[list[float]]:
+    """A few steps of an optimizer of Keras, which shows the scale of the gradients as Adam and Muon do not."""
+    rng = np.random.default_rng(0)
+    examples = Examples(
+        rng.integers(0, 256, (48, 5, 5, 1), dtype=np.uint8), np.eye(3, dtype=np.uint8)[np.arange(48) % 3]
+    )
+    keras.utils.set_random_seed(0)
+    arguments = {"data_shape": (5, 5, 1), "num_classes": 3, "latent_size": 2, "hidden_dims": (8,), **MODELS[name]}
+    with strategy.scope():
+        model = build_model(**arguments)
+        model.compile(keras.optimizers.SGD(0.05), jit_compile=False)
+        model.optimizer.build(model.trainable_variables)
+    before = [weight.numpy() for weight in model.trainable_variables]
+    for _ in Steps(model).train(batches.training_batches(examples, 12, seed=0, binarize="dynamic")(0)):
+        pass
+    after = [weight.numpy() for weight in model.trainable_variables]
+    return [(new - old).ravel().tolist() for new, old in zip(after, before, strict=True)]
 
 
 def of_replicas() -> dict:
-    """The figures, and noise for 4 rows, of several logical CPUs."""
+    """The figures, the way of SGD, and noise for 4 rows, of several logical CPUs."""
     batches.TEST_BATCH_SIZE = 13  # the last batch has one example, fewer than there are replicas
     strategy = devices.make_strategy("mirrored", "cpu", NUM_REPLICAS)
     noise = strategy.run(lambda: replicas.batch_normal(tf.constant([4, 2]), tf.constant([1, 2])))
     noise = [values.numpy().tolist() for values in strategy.experimental_local_results(noise)]
-    return {"noise": noise, **{name: figures(strategy, name) for name in MODELS}}
+    sgd = {name: weights_after_sgd(strategy, name) for name in MODELS}
+    return {"noise": noise, "sgd": sgd, **{name: figures(strategy, name) for name in MODELS}}
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +101,14 @@ def test_several_replicas_have_the_figures_of_one_device(name, several, monkeypa
     monkeypatch.setattr(batches, "TEST_BATCH_SIZE", 13)
     monkeypatch.setitem(networks.NETWORKS["mlp"], "compiled", "loop")
     np.testing.assert_allclose(several[name], figures(tf.distribute.get_strategy(), name), **LIKE_ONE)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_of_several_replicas_have_the_scale_of_one_devices(name, several):
+    one = weights_after_sgd(tf.distribute.get_strategy(), name)
+    assert max(np.abs(np.concatenate(one))) > 0.01
+    for found, expected in zip(several["sgd"][name], one, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_each_replica_has_the_noise_of_its_rows(several):

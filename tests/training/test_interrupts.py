@@ -46,7 +46,7 @@ def calibrated():
     return 100_000 / (time.perf_counter() - started)
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_first_signal_waits_for_the_step_and_says_so(number, exit_code):
     process = start(seconds=3)
     process.send_signal(number)
@@ -75,16 +75,27 @@ def test_the_second_signal_does_not_wait(pause):
     assert out == ""
 
 
-def test_an_ignored_signal_stays_ignored():
+def test_the_second_signal_does_not_wait_where_the_terminal_is_gone():
+    process = start(seconds=60)
+    process.stderr.close()
+    process.send_signal(signal.SIGHUP)
+    time.sleep(2)
+    process.send_signal(signal.SIGHUP)
+    assert process.stdout.read() == ""
+    assert process.wait(timeout=20) == 129
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])  # SIGHUP is ignored under nohup
+def test_an_ignored_signal_stays_ignored(number):
     program = (
         "import os\nfrom training import interrupts\n"
-        "with interrupts.handled_by(interrupts.stop): os.kill(os.getpid(), 2)\nprint('on')"
+        f"with interrupts.handled_by(interrupts.stop): os.kill(os.getpid(), {int(number)})\nprint('on')"
     )
     process = subprocess.run(
         [sys.executable, "-c", program],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_IGN),
     )
     assert process.stdout == "on\n"

@@ -10,7 +10,9 @@ import tensorflow as tf
 from parts import networks
 from sources.batches import training_batches
 from sources.examples import Examples
-from training import loop, optimizers
+from training import loop, optimizers, steps
+from training.progress import FIGURES, ProgressBar
+from training.steps import Steps, block_size
 from vae import build_model
 
 
@@ -41,9 +43,39 @@ def test_the_average_follows_its_formula_and_leaves_adam_alone():
         momentum = min(averaged.optimizer.averaging, t / (t + 9))
         expected = [momentum * a + (1 - momentum) * w for a, w in zip(expected, weights(plain), strict=True)]
     for a, b in zip(weights(averaged), weights(plain), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
-    for average, value in zip(averaged.optimizer.averages, expected, strict=True):
-        np.testing.assert_allclose(average, value, atol=1e-5)
+        np.testing.assert_array_equal(a, b)
+    for slot, value in zip(averaged.optimizer.slots, expected, strict=True):
+        np.testing.assert_allclose(slot.average, value, atol=1e-5)
+
+
+def test_the_optimizers_variables_have_the_order_of_the_checkpoints():
+    optimizer = build().optimizer
+    slots = optimizer.slots
+    expected = [optimizer.iterations, optimizer.learning_rate]
+    expected += [variable for slot in slots for variable in (slot.momentum, slot.velocity)]
+    expected += [slot.average for slot in slots]
+    assert len(slots) == len(weights(build())) == 8
+    assert all(found is variable for found, variable in zip(optimizer.variables, expected, strict=True))
+
+
+def test_other_variables_than_the_optimizers_are_refused():
+    model = build()
+    variables = model.trainable_variables[::-1]
+    with pytest.raises(ValueError, match="built with other variables"):
+        model.optimizer.apply([tf.zeros(variable.shape) for variable in variables], variables)
+
+
+@pytest.mark.parametrize("size", [0.1, 1.0, 10.0])
+def test_gradients_are_clipped_together(size):
+    gradients = [size * tf.ones((3, 2)), size * tf.ones((10,))]  # of norm 4 * size
+    expected, _ = tf.clip_by_global_norm(gradients, 4.0)
+    for found, value in zip(optimizers.clipped(gradients, 4.0), expected, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-6)
+
+
+def test_one_gradient_that_is_not_finite_spoils_all():
+    for worst in (np.nan, np.inf):
+        assert not np.any(np.isfinite(optimizers.clipped([tf.ones(2), tf.constant([worst])], 4.0)[0]))
 
 
 @pytest.mark.parametrize("shape", [(20, 7), (7, 20), (9, 9)])
@@ -88,7 +120,7 @@ def test_exchanging_weights_twice_changes_no_bit():
     model = build()
     for t in range(5):
         step(model, t)
-    before, averages = weights(model), [average.numpy() for average in model.optimizer.averages]
+    before, averages = weights(model), [slot.average.numpy() for slot in model.optimizer.slots]
     with loop.exchanged_weights(model):
         assert all(np.array_equal(a, b) for a, b in zip(weights(model), averages, strict=True))
         assert not all(np.array_equal(a, b) for a, b in zip(weights(model), before, strict=True))
@@ -100,26 +132,49 @@ def test_the_progress_bar_is_for_terminals_only(monkeypatch, terminal):
     screen = io.StringIO()
     screen.isatty = lambda: terminal
     monkeypatch.setattr(sys, "stderr", screen)
-    with loop.ProgressBar(first=1, num_epochs=3) as progress:
-        callback = progress.follow(1, num_steps=10)
-        callback.on_train_batch_end(4, dict.fromkeys(loop.FIGURES, 1.5))
+    with ProgressBar(first=1, num_epochs=3) as progress:
+        progress.start_epoch(1, num_steps=10)
+        progress.update(5, dict.fromkeys(FIGURES, 1.5))
         assert progress.bar.n == (5 if terminal else 0)
         progress.bar.refresh()
     shown = screen.getvalue()
     assert ("epoch 2/3" in shown) == ("5/20" in shown) == terminal
-    for figure in loop.FIGURES:
+    for figure in FIGURES:
         assert (f"{figure}=1.50" in shown) == terminal
+
+
+def test_the_progress_bar_goes_on_within_an_epoch(monkeypatch):
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", screen)
+    with ProgressBar(first=1, num_epochs=3) as progress:
+        progress.start_epoch(1, num_steps=10, step=4)
+        progress.update(6, dict.fromkeys(FIGURES, 1.5))
+        assert progress.bar.n == 6
+        progress.start_epoch(2, num_steps=10)
+        progress.update(1, dict.fromkeys(FIGURES, 1.5))
+        assert progress.bar.n == 11
+
+
+def fit(steps, batches):
+    with loop.exchanged_weights(steps.model):
+        return [num_steps for num_steps, _ in steps.train(batches)]
+
+
+def binarized_batches():
+    """18 batches of 5."""
+    x = np.random.default_rng(0).integers(0, 256, (90, 4, 4, 1), dtype=np.uint8)
+    examples = Examples(x, np.eye(2, dtype=np.uint8)[np.arange(90) % 2])
+    return training_batches(examples, 5, seed=3, binarize="dynamic")
 
 
 @pytest.mark.parametrize("compiled", ["nothing", "step", "loop"])
 def test_blocks_of_steps_do_what_single_steps_do(compiled, monkeypatch):
     monkeypatch.setitem(networks.NETWORKS["mlp"], "compiled", compiled)
-    x = np.random.default_rng(0).integers(0, 256, (90, 4, 4, 1), dtype=np.uint8)
-    examples = Examples(x, np.eye(2, dtype=np.uint8)[np.arange(90) % 2])
-    batches = training_batches(examples, 5, seed=3, binarize="dynamic")(0)  # 18: a block of 16, and one of 2
+    batches = binarized_batches()(0)
     in_blocks, one_by_one = build(), build()
     single_step = tf.function(one_by_one.train_step)
-    loop.fit(in_blocks, batches)
+    assert fit(Steps(in_blocks), batches) == [16, 18]
     with loop.exchanged_weights(one_by_one):
         for batch in batches:
             logs = single_step(batch)
@@ -128,6 +183,52 @@ def test_blocks_of_steps_do_what_single_steps_do(compiled, monkeypatch):
         np.testing.assert_allclose(a, b, atol=1e-4)  # a step moves a weight by 1e-3
     for metric in in_blocks.metrics:
         np.testing.assert_allclose(metric.result(), logs[metric.name], rtol=1e-5)
+
+
+def test_blocks_end_where_a_save_is_due():
+    steps = Steps(build())
+    ends = [num_steps for num_steps, _ in steps.train(binarized_batches()(0), save_every_steps=6)]
+    assert ends == [*range(2, 19, 2)]
+
+
+def test_a_step_is_traced_once_for_all_epochs_and_wherever_they_begin():
+    steps, epoch_batches = Steps(build()), binarized_batches()
+    for batches in (epoch_batches(0), epoch_batches(1), epoch_batches(2, 7)):
+        fit(steps, batches)
+        assert len(list(steps.test(batches))) == len(batches)
+        assert len(list(steps.test(batches.take(1)))) == 1
+    assert steps.train_next.experimental_get_tracing_count() == 1
+    assert steps.test_next.experimental_get_tracing_count() == 1
+
+
+# Plain Keras
+
+
+@pytest.mark.parametrize(("model", "optimizer"), [("vae", "adam"), ("cvae", keras.optimizers.SGD), ("vlae", "adam")])
+def test_plain_keras_trains_and_evaluates_a_model(model, optimizer):
+    keras.utils.set_random_seed(0)
+    more = {"prior": "flow", "window": 3} if model == "vlae" else {}
+    built = build_model(model, data_shape=(4, 4, 1), num_classes=2, latent_size=2, hidden_dims=(6,), **more)
+    batches = binarized_batches()(0)
+    built.compile(optimizer=optimizer if optimizer == "adam" else optimizer(0.02))
+    before = built.evaluate(batches, verbose=0, return_dict=True)
+    history = built.fit(batches, epochs=4, verbose=0).history
+    after = built.evaluate(batches, verbose=0, return_dict=True)
+    assert int(built.optimizer.iterations) == 4 * 18
+    assert set(FIGURES) <= set(history)
+    assert history["loss"][-1] < history["loss"][0]
+    assert after["elbo"] > before["elbo"]
+    assert after["elbo"] == pytest.approx(-after["rate"] - after["distortion"], rel=1e-5)
+
+
+def test_plain_keras_takes_the_steps_that_the_loop_takes():
+    ours, plain = build(), build()
+    batches = binarized_batches()(0)
+    fit(Steps(ours), batches)
+    plain.compile(keras.optimizers.Adam(1e-3, beta_2=0.99), jit_compile=False)
+    plain.fit(batches, verbose=0, shuffle=False)
+    for slot, value in zip(ours.optimizer.slots, weights(plain), strict=True):
+        np.testing.assert_allclose(slot.average, value, atol=1e-6)  # where the weights are outside of training
 
 
 @pytest.mark.slow
@@ -143,8 +244,10 @@ def test_mixed_precision_under_xla_learns_the_same_in_float32(network, compiled,
             "vae", data_shape=(8, 8, 1), network=network, hidden_dims=(8, 8), mixed_precision=mixed_precision
         )
         loop.compile_model(model, 1e-2)
+        compiled_steps = Steps(model)
         for _ in range(3):
-            loop.fit(model, batches)
+            model.reset_metrics()
+            fit(compiled_steps, batches)
         losses.append([float(tracker.result()) for tracker in model.trackers])
         assert {variable.dtype for variable in model.variables} <= {"float32", "int32", "int64"}
     np.testing.assert_allclose(losses[1], losses[0], rtol=0.01, atol=0.05)
@@ -153,7 +256,7 @@ def test_mixed_precision_under_xla_learns_the_same_in_float32(network, compiled,
 
 def test_large_batches_come_in_smaller_blocks(monkeypatch):
     model = build()
-    assert loop.block_size(model, tf.TensorShape((8, 4, 4, 1))) == 16
-    monkeypatch.setattr(loop, "BLOCK_BYTES", 5 * 8 * 16 * 4)
-    assert loop.block_size(model, tf.TensorShape((8, 4, 4, 1))) == 4
-    assert loop.block_size(model, tf.TensorShape((800, 4, 4, 1))) == 1
+    assert block_size(model, tf.TensorShape((8, 4, 4, 1))) == 16
+    monkeypatch.setattr(steps, "BLOCK_BYTES", 5 * 8 * 16 * 4)
+    assert block_size(model, tf.TensorShape((8, 4, 4, 1))) == 4
+    assert block_size(model, tf.TensorShape((800, 4, 4, 1))) == 1

@@ -1,0 +1,51 @@
+"""What a training shows on the screen."""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+import tqdm
+
+FIGURES = ("loss", "elbo", "rate", "distortion")
+
+
+class ProgressBar:
+    """One bar for the whole run, with the running figures and the time left; none where no terminal would show it."""
+
+    def __init__(self, first: int, num_epochs: int):
+        """`first` counts the epochs done before."""
+        self.first, self.num_epochs = first, num_epochs
+        self.done = 0  # steps before this epoch
+        self.bar = tqdm.tqdm(disable=not sys.stderr.isatty(), unit="step", dynamic_ncols=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.bar.close()
+
+    def start_epoch(self, epoch: int, num_steps: int, step: int = 0) -> None:
+        """An epoch, counted from 0, of which some steps may have been done before."""
+        self.done = (epoch - self.first) * num_steps
+        self.bar.total = (self.num_epochs - self.first) * num_steps
+        self.bar.set_description(f"epoch {epoch + 1}/{self.num_epochs}", refresh=False)
+        if step:
+            self.bar.n = self.bar.initial = self.done + step
+
+    def update(self, step: int, figures: Mapping[str, float]) -> None:
+        """So many steps of the epoch are done."""
+        self.bar.set_postfix({name: f"{float(figures[name]):.2f}" for name in FIGURES}, refresh=False)
+        self.bar.update(self.done + step - self.bar.n)
+
+    def report(self, line: str) -> None:
+        self.bar.write(line, file=sys.stdout)
+        sys.stdout.flush()
+
+
+def describe(row: Mapping[str, float], num_epochs: int, split: str, seconds: float) -> str:
+    """One line for the screen; figures in nats per example."""
+
+    def figures(prefix: str, names: Sequence[str]) -> str:
+        return "  ".join(f"{name} {row[f'{prefix}_{name}']:.2f}" for name in names)
+
+    epoch = f"epoch {row['epoch']:{len(str(num_epochs))}d}/{num_epochs}"
+    return f"{epoch} | train {figures('train', FIGURES)} | {split} {figures(split, FIGURES[1:])} | {seconds:.1f} s"
