@@ -147,7 +147,8 @@ def find_checkpoint(given: Mapping[str, Any]) -> pathlib.Path:
     fallback = own_folders({**given, "dataset": FALLBACK}).newest
     if "dataset" not in given and fallback.exists():
         return fallback
-    naming = [name for name in ("model", "dataset", "run_name", "checkpoint_dir") if name in given]
+    naming = ("model", "dataset", "run_name", "checkpoint_dir")
+    naming = [name for name in naming if given.get(name, getattr(DEFAULTS, name)) != getattr(DEFAULTS, name)]
     command = shlex.join(["python", "assignment.py", *(part for name in naming for part in (f"--{name}", given[name]))])
     raise CheckpointError(f"there is no checkpoint at {own}: train first ({command}), or name a file with --checkpoint")
 

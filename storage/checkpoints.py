@@ -161,7 +161,7 @@ def check_seal(path: pathlib.Path) -> None:
     content = memoryview(path.read_bytes())
     content, end = content[: -len(seal(b""))], bytes(content[-len(seal(b"")) :])
     if not end.startswith(SEAL):
-        raise CheckpointError(f"{path} was not written by this program, or is cut short: it does not end in a seal")
+        raise CheckpointError(f"{path} was not written by this program, or is damaged: it does not end in a seal")
     if end != seal(content):
         raise CheckpointError(f"{path} is damaged: its contents do not match their digest")
 

@@ -190,9 +190,10 @@ def test_conditional_samples_are_of_the_classes_asked_for(script, trained_run):
     assert script("--sample", "--checkpoint", checkpoint, "--num_samples", "2", only=True) == 0
     assert np.load("outputs/cvae/mnist/samples.npz")["labels"].tolist() == np.repeat(np.arange(10), 2).tolist()
     assert script("--sample", "--checkpoint", checkpoint, "--labels", "7", "3", "--num_samples", "2", only=True) == 0
-    arrays = np.load("outputs/cvae/mnist/samples.npz")
+    arrays = np.load("outputs/cvae/mnist/samples_7_3.npz")
     assert arrays["labels"].tolist() == [7, 7, 3, 3]
     assert arrays["images"].shape == (4, 12, 12, 1)
+    assert len(np.load("outputs/cvae/mnist/samples.npz")["labels"]) == 20, "samples of all classes stay"
 
 
 def test_evaluation_needs_nothing_but_the_checkpoint_and_repeats_the_figures(script, trained_run):
