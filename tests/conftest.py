@@ -1,7 +1,11 @@
+import contextlib
 import functools
 import gzip
+import io
+import json
 import os
 import pathlib
+import shutil
 import signal
 import struct
 import subprocess
@@ -13,9 +17,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
+
+from storage.files import replacing
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 SHARED_MNIST = REPOSITORY.parent / "shared" / "data" / "mnist"
+CHECKPOINT = "model_ckpts/vae/mnist/vae.weights.h5"
+# A run of a second on the tiny data. A flag that is given again later takes the place of these.
+SMALL = "--dataset mnist --num_epochs 2 --batch_size 32 --hidden_dims 16 --latent_size 3 --num_samples 4".split()
 
 
 def write_idx(path: pathlib.Path, array: np.ndarray) -> None:
@@ -46,29 +56,120 @@ def idx_folder(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_xla():
-    """XLA takes seconds to compile a network, so only tests that start processes of their own train with it."""
+    """XLA takes seconds to compile a network, so only processes of their own and tests with the fixture `xla` use it.
+
+    Yields what the networks have XLA compile otherwise.
+    """
     from parts import networks
 
+    compiled = {name: network["compiled"] for name, network in networks.NETWORKS.items()}
     with pytest.MonkeyPatch.context() as patch:
         for network in networks.NETWORKS.values():
             patch.setitem(network, "compiled", "nothing")
-        yield
+        yield compiled
 
 
 @pytest.fixture
-def script(tmp_path, monkeypatch, idx_folder):
+def xla(no_xla, monkeypatch):
+    """Train in this process as users do."""
+    from parts import networks
+
+    for name, compiled in no_xla.items():
+        monkeypatch.setitem(networks.NETWORKS[name], "compiled", compiled)
+
+
+def one_pixel() -> bytes:
+    content = io.BytesIO()
+    Image.new("L", (1, 1)).save(content, "png")
+    return content.getvalue()
+
+
+PIXEL = one_pixel()
+
+
+def save_one_pixel(figure, path, *args, **kwargs) -> None:
+    """In the place of visualize.save: drawing takes a third of a small run's time."""
+    with replacing(path) as partial:
+        partial.write_bytes(PIXEL)
+
+
+@pytest.fixture
+def real_pictures():
+    """A test that asks for this has its pictures drawn."""
+
+
+@pytest.fixture
+def drawn(monkeypatch, real_pictures):
+    """The figures that were saved, by the names of their files."""
+    from matplotlib.figure import Figure
+
+    saved, savefig = {}, Figure.savefig
+
+    def keep(figure, path, **kwargs):
+        saved[path.name.split(".", 3)[-1]] = figure  # after .partial.<pid>.
+        savefig(figure, path, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return saved
+
+
+@pytest.fixture
+def script(request, tmp_path, monkeypatch, idx_folder):
     """Run the script's main() in this process, in an empty folder, on the tiny data and a tiny model."""
     monkeypatch.chdir(tmp_path)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist's workers ignore it
     import assignment
+    import visualize
 
-    small = ["--data_dir", str(idx_folder), "--dataset", "mnist", "--num_epochs", "2", "--batch_size", "32"]
-    small += ["--hidden_dims", "16", "--latent_size", "3", "--num_samples", "4"]
+    if "real_pictures" not in request.fixturenames:
+        monkeypatch.setattr(visualize, "save", save_one_pixel)
 
     def run(*flags: str, only: bool = False) -> int:
-        return assignment.main([*([] if only else small), *map(str, flags)])
+        small = [] if only else ["--data_dir", str(idx_folder), *SMALL]
+        return assignment.main([*small, *map(str, flags)])
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, idx_folder):
+    """trained(*flags): a folder in which script(*flags) was called, once a session. Read it, or copy it, see `start`.
+
+    The pictures there are blank.
+    """
+    import assignment
+    import visualize
+
+    @functools.cache
+    def train(*flags: str) -> pathlib.Path:
+        folder = tmp_path_factory.mktemp("trained")
+        with pytest.MonkeyPatch.context() as patch, open(os.devnull, "w") as nowhere:
+            patch.chdir(folder)
+            patch.setattr(visualize, "save", save_one_pixel)
+            with contextlib.redirect_stdout(nowhere):
+                assert assignment.main(["--data_dir", str(idx_folder), *SMALL, *flags]) == 0
+        return folder
+
+    return train
+
+
+@pytest.fixture
+def start(script, trained):
+    """start(*flags): the test's folder is as after script(*flags), in no time if another test has trained that."""
+
+    def copy(*flags: str) -> None:
+        shutil.copytree(trained(*flags), ".", dirs_exist_ok=True)
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory, trained) -> pathlib.Path:
+    """A folder in which a VAE and a CVAE were trained."""
+    folder = tmp_path_factory.mktemp("two_models")
+    for flags in ([], ["--model", "cvae"]):
+        shutil.copytree(trained(*flags), folder, dirs_exist_ok=True)
+    return folder
 
 
 @pytest.fixture
@@ -77,6 +178,11 @@ def empty_tfds(tmp_path, monkeypatch) -> None:
     import tensorflow_datasets as tfds
 
     monkeypatch.setattr(tfds, "builder", functools.partial(tfds.builder, data_dir=tmp_path / "tfds"))
+
+
+def metrics(folder: str | os.PathLike = "outputs/vae/mnist") -> dict:
+    """The figures that a run has written."""
+    return json.loads(pathlib.Path(folder, "metrics.json").read_text())
 
 
 def run_process(*flags: str, cwd: pathlib.Path, **kwargs) -> subprocess.CompletedProcess:

@@ -7,25 +7,11 @@ import sys
 import numpy as np
 import pytest
 from conftest import REPOSITORY
-from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.transforms import Bbox
 
 import visualize
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """Those that were saved, by the names of their files."""
-    saved, savefig = {}, Figure.savefig
-
-    def keep(figure, path, **kwargs):
-        saved[path.name.split(".", 3)[-1]] = figure  # after .partial.<pid>.
-        savefig(figure, path, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    return saved
 
 
 def history(num_epochs):

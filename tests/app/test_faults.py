@@ -1,7 +1,6 @@
 """Interruption, divergence, full disks, two at once: nothing is lost, and one line says what to do."""
 
 import functools
-import json
 import os
 import pathlib
 import resource
@@ -13,12 +12,24 @@ import time
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, assert_same_tensors, run_process, start_process, tensors, wait_for
+import tensorflow as tf
+from conftest import (
+    CHECKPOINT,
+    REPOSITORY,
+    SMALL,
+    assert_same_tensors,
+    metrics,
+    run_process,
+    save_one_pixel,
+    start_process,
+    tensors,
+    wait_for,
+)
 
+import vae
+import visualize
 from storage.checkpoints import read_header
-from training import loop
 
-CHECKPOINT = "model_ckpts/vae/mnist/vae.weights.h5"
 HISTORY = "outputs/vae/mnist/history.csv"
 KEEP_ALL = ("--sample_and_save_frequency", "1")
 
@@ -28,39 +39,48 @@ def send(number):
     time.sleep(0.01)
 
 
-def interrupt(monkeypatch, method="after_block", *, number=signal.SIGINT, call=1, loss=None):
-    """Send a signal at this call of a method of loop.Training, whose last argument are the figures."""
-    calls, original = [], getattr(loop.Training, method)
+def interrupt(monkeypatch, method="train_step", *, number=signal.SIGINT, call=1, with_nan=False):
+    """Send a signal in this step of training or testing, and have its loss be NaN if asked to."""
+    calls, original = [], getattr(vae.VAE, method)
 
-    def interrupted(self, *arguments):
-        *before, figures = arguments
-        calls.append(figures)
+    def count():
+        calls.append(None)
         if len(calls) == call:
             send(number)
-        original(self, *before, figures if loss is None else figures | {"loss": loss})
 
-    monkeypatch.setattr(loop.Training, method, interrupted)
+    def interrupted(self, batch):
+        tf.py_function(count, [], [])
+        if with_nan:
+            for variable in self.trainable_variables:
+                variable.assign(variable * np.nan)
+        return original(self, batch)
+
+    monkeypatch.setattr(vae.VAE, method, interrupted)
+
+
+def at_first_epoch_picture(monkeypatch, do):
+    """Do this when the pictures of an epoch are begun."""
+    calls = []
+
+    def save(figure, path, *args, **kwargs):
+        if pathlib.Path(path).name.startswith("epoch_") and not calls:
+            calls.append(path)
+            do()
+        save_one_pixel(figure, path)
+
+    monkeypatch.setattr(visualize, "save", save)
 
 
 @pytest.fixture
 def small(idx_folder):
     """Flags of a run in a process of its own."""
-    small = ["--data_dir", str(idx_folder), "--dataset", "mnist", "--batch_size", "32", "--hidden_dims", "16"]
-    return [*small, "--latent_size", "3", "--num_samples", "4"]
+    return ["--data_dir", str(idx_folder), *SMALL]
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, idx_folder):
+@pytest.fixture
+def undisturbed(trained):
     """A folder with a run of three epochs."""
-    import assignment
-
-    folder = tmp_path_factory.mktemp("undisturbed")
-    small = ["--data_dir", str(idx_folder), "--dataset", "mnist", "--num_epochs", "3", "--batch_size", "32"]
-    small += ["--hidden_dims", "16", "--latent_size", "3", "--num_samples", "4", *KEEP_ALL]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert assignment.main(small) == 0
-    return folder
+    return trained("--num_epochs", "3", *KEEP_ALL)
 
 
 def assert_same_run(folder, undisturbed):
@@ -80,19 +100,20 @@ def assert_same_run(folder, undisturbed):
 @pytest.mark.parametrize(
     ("number", "exit_code", "method", "call", "told"),
     [
-        (signal.SIGINT, 130, "after_block", 1, "stopped in epoch 1, after step 2;"),
-        (signal.SIGTERM, 143, "after_block", 5, "stopped in epoch 2, after step 4;"),
-        (signal.SIGINT, 130, "after_block", 6, "stopped in epoch 2, after step 6;"),
-        (signal.SIGTERM, 143, "after_test_batch", 2, "stopped in epoch 2, after step 6;"),
+        (signal.SIGINT, 130, "train_step", 1, "stopped in epoch 1, after step 2;"),
+        (signal.SIGTERM, 143, "train_step", 9, "stopped in epoch 2, after step 4;"),
+        (signal.SIGINT, 130, "train_step", 12, "stopped in epoch 2, after step 6;"),
+        (signal.SIGTERM, 143, "test_step", 2, "stopped in epoch 2, after step 6;"),
     ],
 )
 def test_a_run_stopped_anywhere_goes_on_as_if_it_had_not_been(
     script, monkeypatch, capsys, tmp_path, undisturbed, number, exit_code, method, call, told
 ):
-    interrupt(monkeypatch, method, number=number, call=call)
     # Two steps between returns to Python; every 34th, where it saves, is in no epoch of six.
     flags = ["--num_epochs", "3", *KEEP_ALL, "--save_every_steps", "34"]
-    assert script(*flags) == exit_code
+    with monkeypatch.context() as patch:
+        interrupt(patch, method, number=number, call=call)
+        assert script(*flags) == exit_code
     errors = capsys.readouterr().err
     assert f"{told} to go on from there, add --load_weights to the same command\n" in errors
     assert read_header(CHECKPOINT)["step"] > 0
@@ -103,36 +124,27 @@ def test_a_run_stopped_anywhere_goes_on_as_if_it_had_not_been(
 def test_a_run_stopped_while_its_pictures_are_drawn_has_its_epoch_saved(
     script, monkeypatch, capsys, tmp_path, undisturbed
 ):
-    from app import runs
-
-    draw_epoch = runs.draw_epoch
-
-    def interrupted(*arguments, **keywords):
-        send(signal.SIGINT)
-        draw_epoch(*arguments, **keywords)
-
-    monkeypatch.setattr(runs, "draw_epoch", interrupted)
+    at_first_epoch_picture(monkeypatch, functools.partial(send, signal.SIGINT))
     assert script("--num_epochs", "3", *KEEP_ALL) == 130
     assert "stopped between epochs; to go on from there" in capsys.readouterr().err
-    monkeypatch.setattr(runs, "draw_epoch", draw_epoch)
     assert script("--num_epochs", "3", *KEEP_ALL, "--load_weights") == 0
     assert_same_run(tmp_path, undisturbed)
 
 
-def test_a_run_that_continues_another_ones_checkpoint_says_which_is_its_own(script, monkeypatch, capsys):
-    assert script("--num_epochs", "1") == 0
+def test_a_run_that_continues_another_ones_checkpoint_says_which_is_its_own(script, start, monkeypatch, capsys):
+    start()
     with monkeypatch.context() as patch:
         interrupt(patch)
-        assert script("--checkpoint", CHECKPOINT, "--run_name", "new") == 130
+        assert script("--checkpoint", CHECKPOINT, "--run_name", "new", "--num_epochs", "3") == 130
     newest = "model_ckpts/vae/new/vae.weights.h5"
     assert f"to go on from there, give --checkpoint {newest}\n" in capsys.readouterr().err
     assert script("--checkpoint", newest, only=True) == 0
-    assert read_header(newest)["epoch"] == 2
+    assert read_header(newest)["epoch"] == 3
     assert not pathlib.Path("model_ckpts/vae/new.previous").exists()
 
 
-def test_a_run_stopped_in_its_first_epoch_takes_no_runs_place(script, monkeypatch, capsys):
-    assert script("--num_epochs", "1", "--seed", "1") == 0
+def test_a_run_stopped_in_its_first_epoch_takes_no_runs_place(script, start, monkeypatch, capsys):
+    start("--seed", "1")
     for _ in range(2):
         with monkeypatch.context() as patch:
             interrupt(patch)
@@ -143,7 +155,7 @@ def test_a_run_stopped_in_its_first_epoch_takes_no_runs_place(script, monkeypatc
 
 
 def test_weights_that_are_not_finite_are_not_saved_for_a_signal_either(script, monkeypatch, capsys):
-    interrupt(monkeypatch, "after_test_batch", loss=float("nan"))
+    interrupt(monkeypatch, "test_step", with_nan=True)
     assert script() == 1
     assert "no longer finite after epoch 1. Try a smaller --learning_rate" in capsys.readouterr().err
     assert not pathlib.Path(CHECKPOINT).exists()
@@ -154,18 +166,15 @@ def test_checkpoints_and_outputs_may_share_a_folder(script):
 
 
 def test_what_a_killed_run_had_not_left_of_an_epoch_is_made_up_for(script, monkeypatch, tmp_path, undisturbed):
-    from app import runs
-
     class Killed(BaseException):
         pass
 
-    def killed(*_, **__):
+    def kill():
         raise Killed
 
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "draw_epoch", killed)
-        with pytest.raises(Killed):
-            script("--num_epochs", "3", *KEEP_ALL)
+    at_first_epoch_picture(monkeypatch, kill)
+    with pytest.raises(Killed):
+        script("--num_epochs", "3", *KEEP_ALL)
     for folder in ("model_ckpts", "outputs"):
         (tmp_path / folder / "vae/mnist/.partial.half").write_text("written")
     assert script("--num_epochs", "3", *KEEP_ALL, "--load_weights") == 0
@@ -173,16 +182,15 @@ def test_what_a_killed_run_had_not_left_of_an_epoch_is_made_up_for(script, monke
 
 
 def test_checkpoints_come_more_often_than_epochs_and_change_nothing(script, monkeypatch, tmp_path, undisturbed):
-    from app import runs
+    saved, replace = [], os.replace
 
-    saved, save = [], runs.save_model_weights
+    def replace_and_note(source, target):
+        replace(source, target)
+        if pathlib.Path(target).name == "vae.weights.h5":
+            header = read_header(target)
+            saved.append((header["epoch"], header["step"]))
 
-    def save_and_note(model, path, state):
-        if path.name.startswith("vae"):
-            saved.append((state["epoch"], state["step"]))
-        save(model, path, state)
-
-    monkeypatch.setattr(runs, "save_model_weights", save_and_note)
+    monkeypatch.setattr(os, "replace", replace_and_note)
     assert script("--num_epochs", "3", *KEEP_ALL, "--save_every_steps", "4") == 0
     assert saved == [(0, 4), (1, 0), (1, 4), (2, 0), (2, 4), (3, 0)]
     assert_same_run(tmp_path, undisturbed)
@@ -195,7 +203,7 @@ def test_a_checkpoint_from_within_the_first_epoch_can_be_evaluated_and_says_wher
         interrupt(patch)
         assert script("--save_every_steps", "2") == 130
     assert script("--evaluate", "--num_importance_samples", "2") == 0
-    figures = json.loads(pathlib.Path("outputs/vae/mnist/metrics.json").read_text())
+    figures = metrics()
     assert (figures["epochs"], figures["steps"]) == (0, 2)
     assert script("--compare", "vae/mnist", only=True) == 1
     assert "has no whole epoch yet" in capsys.readouterr().err
@@ -205,25 +213,34 @@ def test_a_checkpoint_from_within_the_first_epoch_can_be_evaluated_and_says_wher
     assert "--seed can change only between epochs" in capsys.readouterr().err
 
 
-def test_an_interrupted_process_can_be_continued(tmp_path, small):
+def test_an_interrupted_process_can_be_continued(tmp_path, small, script, capsys):
+    """And while it trains, a second training of the run says who holds it."""
     process = start_process(*small, "--num_epochs", "5000", cwd=tmp_path)
     wait_for((tmp_path / CHECKPOINT).exists)
+    for extra in ([], ["--load_weights"], ["--checkpoint_dir", "elsewhere"]):
+        assert script(*extra) == 1
+        assert f"vae/mnist (process {process.pid} on " in capsys.readouterr().err
+    assert not (tmp_path / "model_ckpts/vae/mnist.previous").exists()
+    assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143
     assert errors.count("\n") == 1
     assert "to go on from there, add --load_weights to the same command" in errors
-    assert read_header(tmp_path / CHECKPOINT)["iterations"] > 0
+    header = read_header(CHECKPOINT)
+    assert header["iterations"] > 0
+    assert script("--load_weights", "--num_epochs", header["epoch"] + 1) == 0
+    assert read_header(CHECKPOINT)["epoch"] == header["epoch"] + 1
 
 
-def test_divergence_names_its_step_and_keeps_the_last_good_checkpoint(script, capsys, tmp_path):
-    assert script("--num_epochs", "1") == 0
+def test_divergence_names_its_step_and_keeps_the_last_good_checkpoint(script, start, capsys, tmp_path):
+    start()
     before = (tmp_path / CHECKPOINT).read_bytes()
     for often in ("0", "1"):
         assert script("--load_weights", "--num_epochs", "3", "--lr", "1e30", "--save_every_steps", often) == 1
         errors = capsys.readouterr().err
         # The second step finds what the first has done, and a checkpoint after the first would find it too.
-        where = "in step 2 of epoch 2" if often == "0" else "after step 1 of epoch 2"
+        where = "in step 2 of epoch 3" if often == "0" else "after step 1 of epoch 3"
         assert f"the loss is no longer finite {where}. Try a smaller --learning_rate, as 1e+29 (it is 1e+30)" in errors
         assert "the last checkpoint is untouched, and --load_weights goes on from it" in errors
         assert errors.count("\n") == 1
@@ -231,14 +248,14 @@ def test_divergence_names_its_step_and_keeps_the_last_good_checkpoint(script, ca
 
 
 @pytest.mark.slow
-def test_a_file_that_cannot_grow_leaves_the_earlier_checkpoint(tmp_path, small):
+def test_a_file_that_cannot_grow_leaves_the_earlier_checkpoint(tmp_path, small, start):
     """As on a full disk: the system refuses to write more than a share of the checkpoint."""
-    assert run_process(*small, "--num_epochs", "1", cwd=tmp_path).returncode == 0
+    start()
     before = (tmp_path / CHECKPOINT).read_bytes()
     for share in (0.05, 0.4, 0.95):
         limit = int(share * len(before))
         refuse_more = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
-        done = run_process(*small, "--num_epochs", "2", "--load_weights", cwd=tmp_path, preexec_fn=refuse_more)
+        done = run_process(*small, "--num_epochs", "3", "--load_weights", cwd=tmp_path, preexec_fn=refuse_more)
         assert done.returncode == 1, done.stderr
         told = f"assignment.py: error: cannot write {CHECKPOINT}: File too large. An earlier file there is untouched"
         assert done.stderr.startswith(told)
@@ -247,7 +264,7 @@ def test_a_file_that_cannot_grow_leaves_the_earlier_checkpoint(tmp_path, small):
         assert [path.name for path in (tmp_path / CHECKPOINT).parent.iterdir()] == ["vae.weights.h5"]
 
 
-def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path, small):
+def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path, small, trained):
     """A real one: a tmpfs of four megabytes, in a mount namespace of its own."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode or not shutil.which("mount"):
         pytest.skip("no mount namespace can be made here")
@@ -255,12 +272,13 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path, small):
     commands = f"""
         set -e
         mount -t tmpfs -o size=4m tmpfs model_ckpts || exit 99
-        {run} --num_epochs 1 > /dev/null
+        mkdir -p {pathlib.Path(CHECKPOINT).parent}
+        cp {trained() / CHECKPOINT} {CHECKPOINT}
         sha256sum {CHECKPOINT} > before
         head -c 5m /dev/zero > model_ckpts/filler 2> /dev/null || true
         truncate -s -8k model_ckpts/filler
         set +e
-        {run} --num_epochs 2 --load_weights > /dev/null
+        {run} --num_epochs 3 --load_weights > /dev/null
         code=$?
         sha256sum --check --quiet before
         ls -A model_ckpts/vae/mnist
@@ -293,10 +311,22 @@ def test_folders_that_cannot_be_are_told_before_training(script, capsys, tmp_pat
     assert "epoch" not in captured.out
 
 
-def test_a_second_training_of_a_run_says_who_holds_it(tmp_path, small, script, capsys):
-    process = start_process(*small, "--num_epochs", "5000", cwd=tmp_path)
-    wait_for((tmp_path / CHECKPOINT).exists)
-    for extra in ([], ["--load_weights"], ["--checkpoint_dir", "elsewhere"]):
+HOLD = """
+from pathlib import Path
+from storage.locks import holding
+with holding([Path("model_ckpts/vae/mnist"), Path("outputs/vae/mnist")]):
+    print("held", flush=True)
+    input()
+"""
+
+
+def test_a_second_training_of_a_run_says_who_holds_it(tmp_path, script, start, capsys):
+    """And a dead process holds nothing."""
+    start()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", HOLD], env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, **pipes)
+    assert process.stdout.readline() == "held\n"
+    for extra in ([], ["--load_weights", "--num_epochs", "3"], ["--checkpoint_dir", "elsewhere"]):
         assert script(*extra) == 1
         errors = capsys.readouterr().err
         assert f"vae/mnist (process {process.pid} on " in errors
@@ -304,16 +334,14 @@ def test_a_second_training_of_a_run_says_who_holds_it(tmp_path, small, script, c
         assert errors.count("\n") == 1
     assert not (tmp_path / "model_ckpts/vae/mnist.previous").exists()
     assert script("--num_epochs", "1", "--run_name", "another") == 0
-    assert process.poll() is None
     process.kill()
     process.communicate()
-    stopped_at = read_header(CHECKPOINT)["epoch"]
-    assert script("--load_weights", "--num_epochs", str(stopped_at + 1)) == 0, "a dead process holds nothing"
-    assert read_header(CHECKPOINT)["epoch"] == stopped_at + 1
+    assert script("--load_weights", "--num_epochs", "3") == 0
+    assert read_header(CHECKPOINT)["epoch"] == 3
 
 
-def test_a_run_killed_before_its_first_checkpoint_takes_no_runs_place(script, tmp_path):
-    assert script("--num_epochs", "1") == 0
+def test_a_run_killed_before_its_first_checkpoint_takes_no_runs_place(script, start, tmp_path):
+    start()
     good = tensors(CHECKPOINT)
     for _ in range(2):
         for folder in ("model_ckpts", "outputs"):
@@ -338,12 +366,12 @@ def test_a_package_that_is_missing_is_told_in_one_line(tmp_path):
 
 
 def test_an_unexpected_error_keeps_its_traceback_after_a_line_with_versions(script, capsys, monkeypatch):
-    from app import runs
+    import data
 
-    def fail(given):
+    def fail(*_):
         raise ValueError("what nobody thought of")
 
-    monkeypatch.setattr(runs, "run", fail)
+    monkeypatch.setitem(data.DATASETS, "mnist", fail)
     with pytest.raises(ValueError, match="nobody thought of"):
         script()
     errors = capsys.readouterr().err

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import time
@@ -97,22 +98,47 @@ def test_wrong_and_contradictory_flags(line, message, capsys):
     assert message in refuse(line, capsys)
 
 
+def help_texts():
+    """What --help says of each flag, in one line."""
+    return {action.dest: " ".join(action.help.split()) for action in flags.build_parser()._actions}
+
+
+def values_in_help(text, *words):
+    """The values that follow one of these words: "default 10; points 50, vlae 30"."""
+    return re.findall(rf"\b(?:{'|'.join(words)}) ([^\s,;:()]+)", text)
+
+
+def same(text, value):
+    """Whether a value in --help is this one: 1e-3 is 0.001, and 1 is not 10."""
+    try:
+        return float(text) == value
+    except ValueError:
+        return text == str(value)
+
+
 def test_the_defaults_in_help_are_the_defaults():
     """Every default that is a plain value stands in the help text of its flag."""
-    help_texts = {action.dest: action.help for action in flags.build_parser()._actions}
+    texts = help_texts()
     for name, value in flags.DEFAULTS.items():
-        if value is not None and name not in ("seed", "prior", "window"):  # of the vae, which has no choice of them
-            shown = f"{value:g}" if isinstance(value, float) else str(value)
-            assert f"default {shown}" in help_texts[name].replace("1e-3", "0.001"), name
+        if value is not None and name not in ("prior", "window"):  # of the vae, which has no choice of them
+            (found,) = values_in_help(texts[name], "default")
+            assert same(found, value), (name, found)
+
+
+def test_a_default_in_help_is_compared_as_a_whole():
+    assert values_in_help("total epochs; default 10; points 50, vlae 30", "default") == ["10"]
+    assert same("1e-3", 0.001)
+    assert not same("10", 1)
+    assert not same("mnist_sample", "mnist")
 
 
 def test_the_defaults_of_the_vlae_in_help_are_its_defaults():
     from app.config import VLAE_DEFAULTS, VLAE_IMAGE_DEFAULTS
 
-    help_texts = {action.dest: action.help for action in flags.build_parser()._actions}
+    texts = help_texts()
     for name, value in (VLAE_DEFAULTS | VLAE_IMAGE_DEFAULTS).items():
-        shown = "2e-3" if value == 2e-3 else value
-        assert f"vlae {shown}" in help_texts[name] or f"default {shown}" in help_texts[name], name
+        found = values_in_help(texts[name], "vlae") or values_in_help(texts[name], "default")
+        assert same(found[0], value), (name, found)
 
 
 def test_help_and_a_wrong_flag_answer_without_tensorflow(tmp_path):
