@@ -79,7 +79,8 @@ def import_tensorflow(is_quiet: bool) -> None:
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
-        import tensorflow as tf
+        import visualize  # noqa: F401  Keras imports matplotlib, which MPLBACKEND can make fail but here
+        import tensorflow as tf  # isort: skip
 
         tf.config.list_physical_devices("GPU")  # here, because it too writes to file descriptor 2
     finally:
