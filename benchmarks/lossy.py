@@ -1,4 +1,4 @@
-"""Draws the README's picture of what "lossy" means: digits decompressed by VLAEs of several windows.
+"""Draws the picture of what "lossy" means in docs/models.md: digits decompressed by VLAEs of several windows.
 
     python benchmarks/lossy.py CHECKPOINT [CHECKPOINT ...] --data_dir DIR --to docs/vlae_lossy.png
 
