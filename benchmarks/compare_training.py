@@ -36,17 +36,20 @@ def train_ours(data_dir: str, network: str, num_steps: int):
     assignment.keep_freed_memory()
     from data import load_dataset
     from sources.batches import training_batches
-    from training.loop import compile_model, fit
+    from training.loop import compile_model, exchanged_weights
+    from training.steps import Steps
     from vae import build_model
 
     examples = load_dataset("mnist", data_dir).train
     model = build_model("vae", data_shape=(28, 28, 1), **NETWORKS[network])
     compile_model(model)
     epoch_batches = training_batches(examples, BATCH, seed=0, binarize="none")
-    rounds = iter(range(1_000_000))
+    steps, rounds = Steps(model), iter(range(1_000_000))
 
     def one_round():
-        fit(model, epoch_batches(next(rounds)).take(num_steps))
+        with exchanged_weights(model):
+            for _ in steps.train(epoch_batches(next(rounds)).take(num_steps)):
+                pass
 
     return one_round
 

@@ -44,7 +44,8 @@ def measure(network: str, examples: int, side: int, batch: int, latents: int, sa
     from evaluation.importance import ImportanceWeighter
     from sources.batches import training_batches
     from sources.examples import Examples
-    from training.loop import compile_model, fit
+    from training.loop import compile_model, exchanged_weights
+    from training.steps import Steps
     from vae import build_model
 
     images = np.random.default_rng(0).integers(0, 256, (examples, side, side, 1), dtype=np.uint8)
@@ -53,6 +54,7 @@ def measure(network: str, examples: int, side: int, batch: int, latents: int, sa
     compile_model(model)
     epoch_batches = training_batches(data, batch, seed=0, binarize="none")
     weighter = ImportanceWeighter(model)
+    steps = Steps(model)
 
     def work(number):
         if samples:
@@ -60,7 +62,9 @@ def measure(network: str, examples: int, side: int, batch: int, latents: int, sa
             labels = np.zeros((200, 0), np.float32)
             weighter.log_p(x, labels, np.arange(200), num_samples=samples, seed=number)
         else:
-            fit(model, epoch_batches(number))
+            with exchanged_weights(model):
+                for _ in steps.train(epoch_batches(number)):
+                    pass
 
     work(0)
     started = time.perf_counter()
