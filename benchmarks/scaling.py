@@ -44,7 +44,7 @@ def measure(network: str, examples: int, side: int, batch: int, latents: int, sa
     from evaluation.importance import ImportanceWeighter
     from sources.batches import training_batches
     from sources.examples import Examples
-    from training.loop import compile_model
+    from training.loop import compile_model, exchanged_weights
     from training.steps import Steps
     from vae import build_model
 
@@ -52,9 +52,9 @@ def measure(network: str, examples: int, side: int, batch: int, latents: int, sa
     data = Examples(images, np.zeros((examples, 0), np.uint8))
     model = build_model("vae", data_shape=(side, side, 1), network=network, latent_size=latents)
     compile_model(model)
-    steps = Steps(model)
     epoch_batches = training_batches(data, batch, seed=0, binarize="none")
     weighter = ImportanceWeighter(model)
+    steps = Steps(model)
 
     def work(number):
         if samples:
@@ -62,8 +62,9 @@ def measure(network: str, examples: int, side: int, batch: int, latents: int, sa
             labels = np.zeros((200, 0), np.float32)
             weighter.log_p(x, labels, np.arange(200), num_samples=samples, seed=number)
         else:
-            for _ in steps.train(epoch_batches(number)):
-                pass
+            with exchanged_weights(model):
+                for _ in steps.train(epoch_batches(number)):
+                    pass
 
     work(0)
     started = time.perf_counter()

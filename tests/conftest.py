@@ -99,6 +99,21 @@ def real_pictures():
 
 
 @pytest.fixture
+def drawn(monkeypatch, real_pictures):
+    """The figures that were saved, by the names of their files."""
+    from matplotlib.figure import Figure
+
+    saved, savefig = {}, Figure.savefig
+
+    def keep(figure, path, **kwargs):
+        saved[path.name.split(".", 3)[-1]] = figure  # after .partial.<pid>.
+        savefig(figure, path, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return saved
+
+
+@pytest.fixture
 def script(request, tmp_path, monkeypatch, idx_folder):
     """Run the script's main() in this process, in an empty folder, on the tiny data and a tiny model."""
     monkeypatch.chdir(tmp_path)

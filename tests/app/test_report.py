@@ -7,9 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import run_process
-from test_script import CHECKPOINT, metrics, trained_run  # noqa: F401
-from test_visualize import drawn  # noqa: F401
+from conftest import CHECKPOINT, metrics, run_process
 
 from app import report
 
@@ -99,7 +97,7 @@ def test_an_evaluation_names_every_figure_with_its_conditions(evaluate, capsys):
     for figures in (found, found["latents"], found["probes"]):
         assert (figures["num_examples"], figures["seed"]) == (60, 0)
     assert found["num_importance_samples"] == 20
-    assert found["elbo"] < found["log_p_x_given_y"]
+    assert found["elbo"] - 0.1 < found["log_p_x_given_y"] < found["elbo"] + 5, "but for the noise of one sample, above"
     for name in ("elbo", "log_p_x", "log_p_x_given_y"):
         assert 0 < found[f"{name}_standard_error"] < 5
     assert len(found["latents"]["rate_per_latent"]) == 3
@@ -151,7 +149,7 @@ def test_a_collapsed_model_is_told_what_to_try(script, capsys):
 # Pictures
 
 
-def test_pictures_name_the_run_the_dataset_and_the_part_of_it(evaluate, drawn):  # noqa: F811
+def test_pictures_name_the_run_the_dataset_and_the_part_of_it(evaluate, drawn):
     assert evaluate("--num_importance_samples", 0, "--run_name", "mine", checkpoint=CVAE_CHECKPOINT) == 0
     assert len(drawn) == 5
     for figure in drawn.values():

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-from test_visualize import drawn  # noqa: F401
 
 import vae
 from data import make_dataset
@@ -37,13 +36,7 @@ def test_an_album_knows_folder_and_beginning_of_a_pictures_name(tmp_path):
 
 
 @pytest.mark.parametrize(("model", "is_one_class"), [("vae", False), ("cvae", True)])
-def test_an_interpolation_says_where_its_ends_are_of_one_class(
-    drawn,  # noqa: F811
-    dataset,
-    tmp_path,
-    model,
-    is_one_class,
-):
+def test_an_interpolation_says_where_its_ends_are_of_one_class(drawn, dataset, tmp_path, model, is_one_class):
     draw_interpolation(Album(tmp_path, caption="run x/y"), build(model), dataset, "none", 0)
     figure = drawn["interpolation.png"]
     assert ("two test examples of one class" in figure.axes[0].get_title()) == is_one_class
@@ -54,14 +47,9 @@ def test_an_interpolation_says_where_its_ends_are_of_one_class(
     assert np.all((classes[starts] == classes[ends]) == is_one_class)
 
 
-def test_of_two_examples_of_two_classes_it_is_not_said_that_they_are_of_one(
-    drawn,  # noqa: F811
-    dataset,
-    tmp_path,
-):
-    few = make_dataset(
-        "few", "here", {"train": (dataset.train.x[:2], np.arange(2)), "test": (dataset.test.x[:2], np.arange(2))}
-    )
+def test_of_two_examples_of_two_classes_it_is_not_said_that_they_are_of_one(drawn, dataset, tmp_path):
+    two = dataset.test.x[:2], np.arange(2)
+    few = make_dataset("few", RawData("here", {"train": two, "test": two}))
     draw_interpolation(Album(tmp_path), build("cvae"), few, "none", 0)
     assert "of one class" not in drawn["interpolation.png"].axes[0].get_title()
 
@@ -70,13 +58,7 @@ def test_of_two_examples_of_two_classes_it_is_not_said_that_they_are_of_one(
     ("prior", "label"),
     [("gaussian", "z{}: rate {:.2f} nats"), ("flow", "z{}: {:.2f} of the rate's {:.2f} nats")],
 )
-def test_a_traversal_says_what_part_of_the_rate_a_latent_has(
-    drawn,  # noqa: F811
-    dataset,
-    tmp_path,
-    prior,
-    label,
-):
+def test_a_traversal_says_what_part_of_the_rate_a_latent_has(drawn, dataset, tmp_path, prior, label):
     model = build("vlae", prior=prior)
     terms = elbo_terms(model, evaluation_batches(dataset.test, seed=0, binarize="none"))
     draw_traversals(Album(tmp_path), model, dataset, terms, "none", 0)
