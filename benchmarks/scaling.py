@@ -44,8 +44,7 @@ def measure(network: str, examples: int, side: int, batch: int, latents: int, sa
     from evaluation.bounds import importance_weighted
     from sources.batches import training_batches
     from sources.examples import Examples
-    from training.loop import compile_model, exchanged_weights
-    from training.steps import Steps
+    from training.loop import compile_model, fit
     from vae import build_model
 
     images = np.random.default_rng(0).integers(0, 256, (examples, side, side, 1), dtype=np.uint8)
@@ -53,7 +52,6 @@ def measure(network: str, examples: int, side: int, batch: int, latents: int, sa
     model = build_model("vae", data_shape=(side, side, 1), network=network, latent_size=latents)
     compile_model(model)
     epoch_batches = training_batches(data, batch, seed=0, binarize="none")
-    steps = Steps(model)
 
     def work(number):
         if samples:
@@ -61,9 +59,7 @@ def measure(network: str, examples: int, side: int, batch: int, latents: int, sa
             labels = np.zeros((200, 0), np.float32)
             importance_weighted(model, x, labels, np.arange(200), num_samples=samples, seed=number)
         else:
-            with exchanged_weights(model):
-                for _ in steps.train(epoch_batches(number)):
-                    pass
+            fit(model, epoch_batches(number))
 
     work(0)
     started = time.perf_counter()
