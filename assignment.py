@@ -88,5 +88,4 @@ def keep_freed_memory(of_large_steps: bool = False) -> None:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")  # of the libraries; PYTHONWARNINGS=error would end the program
-    os.environ["MPLBACKEND"] = "agg"  # Jupyter exports one to !python that may not be installed
     sys.exit(main())

@@ -10,6 +10,7 @@ def import_tensorflow() -> None:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's other programs need
+    backend = os.environ.pop("MPLBACKEND", None)  # Keras imports matplotlib, which may not have the one of Jupyter
     sys.stderr.flush()
     stderr = os.dup(2)
     with open(os.devnull, "w") as nowhere:
@@ -21,3 +22,5 @@ def import_tensorflow() -> None:
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend

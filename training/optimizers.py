@@ -69,21 +69,28 @@ class AveragedAdam(keras.optimizers.Optimizer):
         gradients = sum_over_replicas(grads)
         if self.global_clipnorm:
             gradients = clipped(gradients, self.global_clipnorm)
-        tf.distribute.get_replica_context().merge_call(self.update_weights, args=(gradients,))
+        updates = [
+            (slot.weight.value, (gradient, slot.momentum.value, slot.velocity.value, slot.average.value))
+            for slot, gradient in zip(self.slots, gradients, strict=True)
+        ]
+        replicas = tf.distribute.get_replica_context()
+        if replicas.num_replicas_in_sync == 1:
+            for weight, arguments in updates:
+                self.update(weight, *arguments)
+        else:
+            replicas.merge_call(self.update_on_every_device, args=(updates,))
         self.iterations.assign_add(1)
 
-    def update_weights(self, strategy: tf.distribute.Strategy, gradients: Sequence[tf.Tensor]) -> None:
-        """Update each weight, and its average, on every device that has a copy."""
+    def update_on_every_device(self, strategy: tf.distribute.Strategy, updates: Sequence[tuple]) -> None:
+        for weight, arguments in updates:
+            strategy.extended.update(weight, self.update, args=arguments, group=False)
 
-        def update(weight, gradient, momentum, velocity, average):
-            self.move(weight, gradient, momentum, velocity, tf.cast(self.learning_rate, weight.dtype))
-            step = tf.cast(self.iterations, tf.float32)
-            decay = tf.minimum(self.averaging, step / (step + 9.0))
-            average.assign(decay * average + (1.0 - decay) * weight)
-
-        for slot, gradient in zip(self.slots, gradients, strict=True):
-            kept = (slot.momentum.value, slot.velocity.value, slot.average.value)
-            strategy.extended.update(slot.weight.value, update, args=(gradient, *kept), group=False)
+    def update(self, weight, gradient, momentum, velocity, average) -> None:
+        """Update one weight and its average, on one device."""
+        self.move(weight, gradient, momentum, velocity, tf.cast(self.learning_rate, weight.dtype))
+        step = tf.cast(self.iterations, tf.float32)
+        decay = tf.minimum(self.averaging, step / (step + 9.0))
+        average.assign(decay * average + (1.0 - decay) * weight)
 
     def move(self, weight, gradient, momentum, velocity, learning_rate) -> None:
         """Update one weight; here as Adam does."""
