@@ -9,6 +9,11 @@ from conftest import REPOSITORY, run_process
 from app import flags, settings
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_xla():
+    """Nothing is trained here: the fixture of this name in conftest.py would import TensorFlow."""
+
+
 def parse(line):
     return flags.parse_flags(line.split())
 
