@@ -25,7 +25,7 @@ class Unbroken:
     def silent_if_broken(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:
+        except OSError:  # a pipe without a reader, a terminal that was closed
             to_nowhere(self.stream.fileno())  # with what the stream still holds
 
     def __getattr__(self, name: str):

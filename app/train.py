@@ -53,7 +53,8 @@ def train(run: Run, model: VAE, dataset: Dataset, state: TrainingState, header: 
     recorder = Recorder(run, model, dataset, state, is_chief)
     if was_cut_off:
         recorder.after_epoch(state.epoch)
-    state.note_settings(state.epoch + 1, {name: getattr(settings, name) for name in names(per_epoch=True)})
+    if state.epoch < settings.num_epochs:
+        state.note_settings(state.epoch + 1, {name: getattr(settings, name) for name in names(per_epoch=True)})
     try:
         loop.train(
             model,

@@ -46,8 +46,8 @@ def test_pictures_are_the_same_whatever_the_users_matplotlib_says(tmp_path):
     settings = "text.usetex: True\nsavefig.dpi: 20\nfont.size: 30\nfigure.autolayout: True\nsavefig.format: pdf\n"
     (tmp_path / "matplotlibrc").write_text(settings)
     code = (
-        "import os, sys; sys.path[:0] = sys.argv[2:]; import assignment;"
-        "assignment.import_tensorflow(is_quiet=True);"  # Keras imports matplotlib too
+        "import os, sys; sys.path[:0] = sys.argv[2:]; from sources.quiet import import_tensorflow;"
+        "import_tensorflow();"  # Keras imports matplotlib too
         "import matplotlib, test_visualize;"
         "test_visualize.draw_all(sys.argv[1]); assert matplotlib.rcParams['font.size'] == 30;"
         "assert os.environ['MPLBACKEND'] == 'module://not_installed'"

@@ -15,7 +15,7 @@ CVAE_CHECKPOINT = "model_ckpts/cvae/mnist/cvae.weights.h5"
 
 
 @pytest.fixture
-def evaluate(script, trained_run):  # noqa: F811
+def evaluate(script, trained_run):
     """Evaluate the trained VAE, or CVAE, with these flags."""
 
     def run(*flags, checkpoint=CHECKPOINT):
@@ -195,7 +195,7 @@ def test_others_that_do_not_suit_are_refused_first(evaluate, capsys):
 
 
 @pytest.fixture(scope="module")
-def binarized(tmp_path_factory, trained_run, idx_folder):  # noqa: F811
+def binarized(tmp_path_factory, trained_run, idx_folder):
     """Another VAE in the same folders."""
     import assignment
 
