@@ -7,7 +7,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 from app.settings import ROWS
@@ -148,9 +148,9 @@ def verbs_of(given: Mapping[str, Any]) -> set[str]:
     return {verb for verb in ("train", "evaluate", "sample", "compare") if given.get(verb)} or {"train"}
 
 
-def ignored(given: Iterable[str], verbs: set[str]) -> list[str]:
+def ignored(given: Container[str], verbs: set[str]) -> list[str]:
     """The given settings that have no effect on what these verbs do."""
-    return [name for name in given if not verbs & {*ROWS[name].verbs}]
+    return [name for name in ROWS if name in given and not verbs & {*ROWS[name].verbs}]
 
 
 def verb_list(verbs: Iterable[str]) -> str:

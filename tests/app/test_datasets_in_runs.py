@@ -44,7 +44,7 @@ def test_points_are_trained_on_drawn_and_sampled(script, tmp_path, capsys, real_
     assert (figures["likelihood"], figures["network"], figures["latent_size"]) == ("sigma", "mlp", 2)
     checkpoint = tmp_path / "model_ckpts/cvae/moons/cvae.weights.h5"
     assert script("--sample", "--checkpoint", checkpoint, "--labels", 1, "--num_samples", 300) == 0
-    arrays = np.load(outputs / "samples.npz")
+    arrays = np.load(outputs / "samples_1.npz")
     assert arrays["points"].shape == (300, 2)
     assert np.unique(arrays["labels"]).tolist() == [1]
 

@@ -157,7 +157,7 @@ def test_sampling_needs_nothing_but_the_checkpoint(script, trained_run, tmp_path
     moved = tmp_path / "elsewhere.weights.h5"
     shutil.copy(trained_run / CHECKPOINT, moved)
     assert script("--sample", "--checkpoint", str(moved), "--num_samples", "7", only=True) == 0
-    with np.load("outputs/vae/mnist/samples.npz", allow_pickle=False) as arrays:
+    with np.load("outputs/vae/elsewhere/samples.npz", allow_pickle=False) as arrays:
         assert arrays.files == ["images"]
         images = arrays["images"]
     assert images.shape == (7, 12, 12, 1)
@@ -166,7 +166,7 @@ def test_sampling_needs_nothing_but_the_checkpoint(script, trained_run, tmp_path
     assert images.max() <= 1
     assert not (tmp_path / "model_ckpts").exists()
     assert script("--sample", "--checkpoint", str(moved), "--num_samples", "7", "--seed", "1", only=True) == 0
-    assert not np.array_equal(np.load("outputs/vae/mnist/samples.npz")["images"], images)
+    assert not np.array_equal(np.load("outputs/vae/elsewhere/samples.npz")["images"], images)
 
 
 def test_a_picture_shows_the_first_of_very_many_samples_and_the_arrays_hold_all(
@@ -236,10 +236,10 @@ def test_foreseeable_failures_end_in_one_line(script, capsys, tmp_path, flags, m
 def test_flags_may_be_repeated_where_they_have_no_effect_and_are_noted(script, start, capsys):
     start("--model", "cvae")
     assert script("--is_cvae", "--load_weights", "--sample", "--num_epochs", "9") == 0
-    assert "NOTE: without effect here: --num_epochs, --batch_size\n" in capsys.readouterr().out
+    assert "NOTE: ignored here: --batch_size, --num_epochs\n" in capsys.readouterr().out
     asked = ["--batch_size", "7", "--beta", "8", "--labels", "3", "--num_importance_samples", "0"]
     assert script("--is_cvae", "--evaluate", *asked) == 0
-    note = "NOTE: without effect here: --num_epochs, --batch_size, --beta, --num_samples, --labels\n"
+    note = "NOTE: ignored here: --batch_size, --num_epochs, --beta, --num_samples, --labels\n"
     assert note in capsys.readouterr().out
     figures = metrics("outputs/cvae/mnist")
     assert (figures["batch_size"], figures["beta"]) == (32, 1), "what it was trained with"
@@ -365,13 +365,13 @@ def test_the_output_of_a_run_is_quiet_and_readable(process_run):
     ],
 )
 def test_a_failure_of_the_machine_is_told_in_one_line(script, capsys, monkeypatch, error, line):
-    """In the midst of a run: while its data are loaded."""
-    import data
+    """In the midst of a run: while its model is made."""
+    import app.verbs
 
-    def fail(*_):
+    def fail(**_):
         raise error
 
-    monkeypatch.setitem(data.DATASETS, "mnist", fail)
+    monkeypatch.setattr(app.verbs, "build_model", fail)
     assert script() == 1
     assert capsys.readouterr().err == f"assignment.py: error: {line}\n"
 
