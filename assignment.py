@@ -11,7 +11,7 @@ import warnings
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0, 1 for a failure told in one line, 128 + the signal's number after a signal."""
+    """Returns the exit code: 0, 1 for a failure reported in one line, 128 + the number of a signal."""
     from app import flags
     from app.screen import unbroken_streams
     from training import interrupts
@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(given: dict) -> int:
     """Do what the flags ask for. TensorFlow is imported only when nothing else can be wrong."""
+    from sources.quiet import import_tensorflow
     from storage.errors import UserError
 
     try:
@@ -48,13 +49,17 @@ def run(given: dict) -> int:
                 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it tells of a lost worker at length
             source = open_source(given)
             keep_freed_memory(of_large_steps=source.has_large_steps)
-            plan = make_plan(source)
-            from sources.quiet import import_tensorflow
+            strategy = None
+            if source.setting("strategy") != "none":  # before TensorFlow computes anything, as it may to load data
+                import_tensorflow()
+                from training.devices import make_strategy
 
+                strategy = make_strategy(*map(source.setting, ("strategy", "device", "num_replicas")))
+            plan = make_plan(source)
             import_tensorflow()
             from app.verbs import perform
 
-            perform(plan)
+            perform(plan, strategy)
     except ModuleNotFoundError as error:
         return failed(f"{error}: pip install -r requirements.txt, or activate the environment that has it")
     except (UserError, OSError, MemoryError) as error:

@@ -6,7 +6,6 @@ import functools
 import pathlib
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -63,28 +62,13 @@ DATASETS: dict[str, Callable[[str, pathlib.Path, bool], RawData]] = {
     "circles": functools.partial(load_toy_set, noise=0.05, factor=0.5),
     "blobs": functools.partial(load_toy_set, centers=3, cluster_std=0.6),
 }
-TOY_SETS = ("moons", "circles", "blobs")
+TOY_SETS = [name for name, load in DATASETS.items() if getattr(load, "func", None) is load_toy_set]
 NOISE, NUM_NOISE = "noise", 10_000
 GREY_OF_RGB = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow has it
 LEAST_SIMILARITY = 0.75  # of a name and the suggested one: minst and mnist have 0.80, omniglot and octmnist 0.62
 ALIASES = {"fashionmnist": "fashion_mnist"}
 
-# Settings that suit data of a kind, where they are not those of grey images.
-POINTS_DEFAULTS = {
-    "network": "mlp",
-    "hidden_dims": [128, 128, 128],
-    "activation": "leaky_relu",
-    "likelihood": "sigma",
-    "latent_size": 2,
-    "batch_size": 256,
-    "num_epochs": 50,
-    "sample_and_save_frequency": 10,
-    "num_samples": 1000,
-}
-COLOUR_DEFAULTS = {"network": "conv", "likelihood": "sigma", "latent_size": 64, "num_epochs": 20}
-DRAWINGS_LEARNING_RATE = 2e-3  # chosen on held-out training images of MNIST (README)
 FEW = 10_000  # training images, up to which batches are smaller and epochs more
-FEW_BATCH_SIZE, FEW_STEPS, MOST_EPOCHS = 32, 1500, 100
 MOST_GREYNESS = 0.4  # of near-binary images
 
 
@@ -125,25 +109,6 @@ class Dataset:
         if self.data_shape[-1] == 3:
             return "colour"
         return "drawings" if self.is_near_binary() else "photographs"
-
-    def defaults(self, batch_size: int | None = None) -> dict[str, Any]:
-        """Settings for a good first result, by the names of flags, where they are not the flags' own defaults.
-
-        `batch_size`: the user's choice. It decides with the number of examples about the number of epochs.
-        """
-        if self.is_points:
-            return POINTS_DEFAULTS
-        settings = {**COLOUR_DEFAULTS} if self.data_shape[-1] == 3 else {}
-        if not self.is_near_binary():
-            settings["likelihood"] = "sigma"
-        if self.is_small:
-            settings["batch_size"] = min(batch_size or FEW_BATCH_SIZE, len(self.train))
-            epochs = FEW_STEPS // (len(self.train) // settings["batch_size"])
-            settings["num_epochs"] = min(max(epochs, settings.get("num_epochs", 10)), MOST_EPOCHS)
-            settings["sample_and_save_frequency"] = max(5, settings["num_epochs"] // 5)
-        elif not settings:  # many grey drawings
-            settings["learning_rate"] = DRAWINGS_LEARNING_RATE
-        return settings
 
     def is_near_binary(self) -> bool:
         """Whether most pixels are nearly black or nearly white, as in drawings.

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from parts import catalogue
 from parts.autoregressive import Autoregressive
-from parts.likelihoods import LIKELIHOODS, ColourLogistic, Likelihood, sum_per_example
+from parts.likelihoods import LIKELIHOODS, Likelihood, sum_per_example
 from parts.networks import NETWORKS, Decoder, PixelLayers, Stack, computing_in, default_keras_settings
 from parts.priors import PRIORS, normal_log_prob
 from parts.replicas import batch_mean, batch_normal, share_of_replica
@@ -347,6 +347,6 @@ def make_decoder(
     features = make_body((*data_shape[:-1], FEATURES))
     if not window:
         return Decoder(Stack([features, PixelLayers(FEATURES, output_shape[-1])]), output_shape), p_x
-    if likelihood == "logistic" and data_shape[-1] == 3:
-        p_x = ColourLogistic()
+    if data_shape[-1] == 3:
+        p_x = p_x.of_colour_pixels()
     return features, Autoregressive(p_x, data_shape, window, FEATURES)

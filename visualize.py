@@ -307,7 +307,7 @@ def save_history(
 def save_histograms(
     path: str | os.PathLike, values: Mapping[str, np.ndarray], *, title: str, axis_label: str, caption: str = ""
 ) -> None:
-    """Two or more sets of numbers as histograms on one axis, told apart by shade, hatching and legend."""
+    """Two or more sets of numbers as histograms on one axis; shade, hatching and a legend tell them apart."""
     figure = Figure(figsize=(7.5, 4), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     ends = np.percentile(np.concatenate(list(values.values())), [0.5, 99.5])  # a few outliers would press all together

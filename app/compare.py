@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from app.folders import CHECKPOINT
 from app.records import read_metrics, write_table
 from app.rules import FlagError
 from app.run import read_run, run_of_file
-from app.settings import DEFAULTS, names
+from app.settings import DEFAULTS, ROWS, names
 from parts.catalogue import bound_on
 from storage.checkpoints import CheckpointError, reading
 from storage.files import make_folder
@@ -63,8 +64,11 @@ def find_checkpoint(name: str, checkpoint_dir: pathlib.Path) -> pathlib.Path:
     path = pathlib.Path(name)
     if path.is_file():
         return path
-    for folder in (path, checkpoint_dir.joinpath(*path.parts[-2:])):
-        newest = folder / f"{folder.resolve().parent.name}{CHECKPOINT}"
+    named = [path]
+    if path.is_dir() or len(path.parts) <= 2:  # its folder of outputs, or MODEL/RUN
+        named.append(checkpoint_dir.joinpath(*path.parts[-2:]))
+    for folder in named:
+        newest = folder / f"{pathlib.Path(os.path.abspath(folder)).parent.name}{CHECKPOINT}"
         if newest.is_file():
             return newest
     found = [newest for newest in sorted(checkpoint_dir.glob(f"*/*/*{CHECKPOINT}"))
@@ -90,7 +94,8 @@ def short_labels(paths: Sequence[pathlib.Path]) -> list[str]:
 
 
 def short_label(path: pathlib.Path, *, with_file: bool = False) -> str:
-    parts = path.resolve().parts[-3:] if with_file else path.resolve().parts[-3:-1]
+    parts = pathlib.Path(os.path.abspath(path)).parts
+    parts = parts[-3:] if with_file else parts[-3:-1]
     return "/".join(parts).removesuffix(CHECKPOINT)
 
 
@@ -137,23 +142,23 @@ def averages_over_seeds(
 ) -> list[dict[str, Any]]:
     """Two rows for each group of runs that differ in the seed alone: their mean and their standard deviation."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
+    compared = [name for name in names(kept=True) if name != "seed" and not ROWS[name].per_machine]
     for row, header in zip(rows, headers, strict=True):
-        passed_over = ("seed", "run_name", "data_dir", "tensorboard")
-        config = {name: header["config"].get(name) for name in names(kept=True) if name not in passed_over}
-        key = json.dumps([config, row["split"], row["epoch"], header["dataset"]["fingerprint"]], sort_keys=True)
+        config = {name: header["config"].get(name) for name in compared}
+        by_epoch = [{**row, "seed": None} for row in header.get("settings", [])]
+        data = header["dataset"]["fingerprint"]
+        key = json.dumps([config, by_epoch, data, row["split"], row["epoch"], row["K"], row["n of log p(x)"]])
         groups.setdefault(key, []).append(row)
     averages = []
     for group in groups.values():
         if len({row["seed"] for row in group}) < 2:
             continue
         same = {name: group[0][name] for name in COLUMNS if all(row[name] == group[0][name] for row in group)}
+        known = [name for name in FIGURES if all(row[name] is not None for row in group)]
         for label, statistic in (("mean", statistics.mean), ("deviation", statistics.stdev)):
-            known = {
-                name: [row[name] for row in group] for name in FIGURES if all(row[name] is not None for row in group)
-            }
-            figures = {name: statistic(found) for name, found in known.items()}
+            figures = {name: statistic([row[name] for row in group]) for name in known}
             run = f"{label} of {len(group)} seeds"
-            averages.append(dict.fromkeys(COLUMNS) | same | {"run": run, **dict.fromkeys(("±",)), **figures})
+            averages.append(dict.fromkeys(COLUMNS) | same | figures | {"run": run, "±": None})
     return averages
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+from app.run import Run
+from data import Dataset
 from pictures.album import Album
 from pictures.interpolation import draw_interpolation
 from pictures.latent_space import draw_latent_space
@@ -10,16 +13,13 @@ from pictures.reconstructions import draw_reconstructions
 from pictures.samples import Samples, draw_samples, make_samples
 from pictures.style_transfer import draw_style_transfer
 from pictures.traversals import draw_traversals
-
-from app.run import Run
-from data import Dataset
 from vae import VAE
 
 MOST_CLASSES_DRAWN = 50  # rows of samples.png where --labels names none
 
 
 def album_of(run: Run, dataset_name: str) -> Album:
-    return Album(run.folders.outputs, caption=f"run {run.settings.model}/{run.folders.name}, dataset {dataset_name}")
+    return Album(run.folders.outputs, caption=f"{run.caption}, dataset {dataset_name}")
 
 
 def samples_of(run: Run, model: VAE, class_names: Sequence[str]) -> Samples:

@@ -4,24 +4,13 @@ from typing import Any
 
 from app import records, report
 from app.draw import album_of, draw_held_out
-from app.rules import FlagError
 from app.run import Run
-from data import Dataset, load_others
+from data import Dataset
 from evaluation.measurement import Measurement
 from pictures.album import Album
 from pictures.charts import draw_history, draw_separation
 from training.state import TrainingState
 from vae import VAE
-
-
-def open_other_data(run: Run, dataset: Dataset) -> Dataset | None:
-    """The data of --ood_dataset, if it was given, in the shape of the run's own."""
-    settings = run.settings
-    if settings.ood_dataset is None or not (settings.train or settings.evaluate):
-        return None
-    if run.is_conditional and dataset.has_several_labels():
-        raise FlagError("--ood_dataset needs p(x), which a conditional model of several labels at a time lacks")
-    return load_others(settings.ood_dataset, settings.data_dir, dataset.data_shape, offline=settings.offline)
 
 
 def evaluate(run: Run, model: VAE, dataset: Dataset, state: TrainingState, other_data: Dataset | None) -> None:

@@ -12,7 +12,7 @@ from app import rules, values
 from app.settings import DEFAULTS, ROWS, Computed, Row, names
 
 NEAR = 0.75  # of what is suggested in place of an unknown flag
-# Flags that are short for others: name -> the setting, its help, and how a value becomes the setting's.
+# Flags that are short for others: name -> the setting and its help.
 SHORT_FORMS = {
     "is_cvae": ("model", "short for --model cvae"),
     "cuda": ("device", "--cuda false is short for --device cpu, --cuda true for gpu"),
@@ -30,10 +30,8 @@ class Parser(argparse.ArgumentParser):
         namespace, unknown = self.parse_known_args(argv)
         if unknown:
             flag = unknown[0].split("=")[0]
-            known = {option.lstrip("-"): option for option in self._option_string_actions}
-            near = values.suggestion(flag.lstrip("-"), known, NEAR)
-            meant = near and f": did you mean --{near.split()[-1]}"
-            self.error(f"unknown argument {flag}{meant}")
+            known = [option.lstrip("-") for option in self._option_string_actions]
+            self.error(f"unknown argument {flag}{values.suggestion(flag.lstrip('-'), known, NEAR, '--')}")
         return namespace
 
 
@@ -50,7 +48,7 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="assignment.py",
         description="Train, evaluate and sample variational autoencoders.",
-        argument_default=argparse.SUPPRESS,  # so that flags which were given can be told from defaults
+        argument_default=argparse.SUPPRESS,  # so that it is known which flags were given
         allow_abbrev=False,
     )
     groups = {}
@@ -65,7 +63,7 @@ def build_parser() -> Parser:
 
 
 def arguments_of(name: str, row: Row) -> dict[str, Any]:
-    """What argparse is told of a row."""
+    """The arguments of add_argument for a row."""
     help = row.help if row.switch else f"{row.help}; default {described_default(name)}"
     if row.switch:
         return {"action": "store_true", "help": help}
@@ -149,6 +147,7 @@ def page() -> str:
 
 def page_row(name: str, row: Row) -> str:
     words = f" {{{','.join(row.choices)}}}" if row.choices else f" {row.metavar}" if row.metavar else ""
+    words = f" [{row.metavar}]" if row.optional_value else words
     words += " ..." if row.several else ""
     flags = ", ".join(f"`{flag}`" for flag in (f"--{name}{words}", *row.aliases))
     models = "" if len(row.models) == len(ROWS["model"].choices) else f" (of {' and '.join(row.models)})"

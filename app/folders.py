@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import pathlib
 import re
 import shutil
@@ -57,7 +58,7 @@ def is_newer(path: pathlib.Path, header: Mapping[str, Any]) -> bool:
 def set_aside(folders: Folders) -> None:
     """Move an earlier run of the same name to <run>.previous, in place of the one there.
 
-    A run that left no file, or was stopped in its first epoch, takes no run's place.
+    A run that was stopped in its first epoch does not replace that one: it is removed.
     """
     filled = [folder for folder in folders.both if folder.exists() and any(folder.iterdir())]
     if previous(folders.checkpoints).exists() and is_in_first_epoch(folders.newest):
@@ -72,14 +73,36 @@ def remove_unfinished(folders: Folders, filled: list[pathlib.Path]) -> None:
     """Remove what a run left that was stopped in its first epoch. Outputs with results are another run's."""
     for folder in filled:
         if folder != folders.checkpoints and any((folder / name).exists() for name in RESULTS):
-            places = [
-                previous(folder),
-                *(previous(folder).with_name(f"{previous(folder).name}-{n}") for n in range(2, 99)),
-            ]
-            move(folder, next(place for place in places if not place.exists()))
+            move(folder, free_place(folder))
         else:
             shutil.rmtree(folder)
             print(f"an earlier run was stopped in its first epoch: removed {folder}")
+
+
+def branch_off(folders: Folders, source: pathlib.Path, epoch: int) -> None:
+    """Go back to an earlier checkpoint of a run: set its newer state aside, and keep what both branches share."""
+    name = source.resolve().name
+    place = free_place(*folders.both)
+    for folder in folders.both:
+        if folder.exists():
+            move(folder, folder.with_name(place.name))
+        make_folder(folder)
+        for path in folder.with_name(place.name).glob("epoch_*"):
+            found = re.match(r"epoch_(\d+)[._]", path.name)
+            if path.is_file() and found and int(found[1]) <= epoch:
+                shutil.copy2(path, folder / path.name)
+    aside = folders.checkpoints.with_name(place.name)
+    shutil.copy2(aside / name, folders.newest)
+    print(f"the run goes back to {name}, the end of epoch {epoch}: its newer state is in {aside}")
+
+
+def free_place(*folders: pathlib.Path) -> pathlib.Path:
+    """<run>.previous, or else <run>.previous-2, ...: the first that none of these folders has beside it."""
+    numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    names = (f"{previous(folders[0]).name}{number}" for number in numbers)
+    return next(
+        folders[0].with_name(name) for name in names if not any(folder.with_name(name).exists() for folder in folders)
+    )
 
 
 def move(folder: pathlib.Path, place: pathlib.Path) -> None:
@@ -87,19 +110,9 @@ def move(folder: pathlib.Path, place: pathlib.Path) -> None:
     print(f"an earlier run was at {folder}: moved to {place}")
 
 
-def branch_off(folders: Folders, source: pathlib.Path, epoch: int) -> None:
-    """Go back to an earlier checkpoint of a run: set its newer state aside, and keep what both branches share."""
-    name = source.name
-    set_aside(folders)
-    for folder in folders.both:
-        make_folder(folder)
-        for path in previous(folder).glob("epoch_*"):
-            if path.is_file() and int(re.match(r"epoch_(\d+)", path.name)[1]) <= epoch:
-                shutil.copy2(path, folder / path.name)
-    shutil.copy2(previous(folders.checkpoints) / name, folders.newest)
-    print(
-        f"the run goes back to {name}, the end of epoch {epoch}: its newer state is in {previous(folders.checkpoints)}"
-    )
+def without_ending(run_name: str) -> str:
+    """The name of the run that was set aside under this name."""
+    return re.sub(rf"{re.escape(PREVIOUS)}(-\d+)?$", "", run_name)
 
 
 def is_in_first_epoch(checkpoint: pathlib.Path) -> bool:

@@ -1,7 +1,9 @@
 """All that can be said before TensorFlow is imported: is the checkpoint right, are the data there, what is the run."""
 
+import contextlib
 import dataclasses
 import importlib.util
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,8 +11,9 @@ from typing import Any
 from app.rules import FlagError, verbs_of
 from app.run import Run, open_checkpoint, open_dataset, resolve
 from app.settings import DEFAULTS
-from data import Dataset
+from data import Dataset, load_others
 from parts.catalogue import MODELS, NETWORKS
+from storage.checkpoints import CheckpointError, read_header
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +36,12 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A run, the header of the checkpoint that it starts from, and its data where it needs any."""
+    """A run, the header of the checkpoint that it starts from, its data if it needs any, and those of --ood_dataset."""
 
     run: Run
     header: Mapping[str, Any] | None
     dataset: Dataset | None
+    other_data: Dataset | None
     notes: Sequence[str]
 
     @property
@@ -72,10 +76,35 @@ def make_plan(source: Source) -> Plan:
     if verbs_of(given) & {"train", "evaluate"} or len(header["model"]["data_shape"]) == 1:  # points are drawn beside
         dataset, fallback_from, notes = open_dataset(given, header)
     run = resolve(given, source.checkpoint, header, dataset, fallback_from)
-    return Plan(run, header, dataset, [*run.notes, *notes])
+    refuse_figures_of_another_run(run, header)
+    return Plan(run, header, dataset, open_other_data(run, dataset), [*run.notes, *notes])
 
 
 def require_tensorboard() -> None:
     """Raise a FlagError where TensorBoard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         raise FlagError("--tensorboard needs the package tensorboard: pip install -r requirements-tensorboard.txt")
+
+
+def refuse_figures_of_another_run(run: Run, header: Mapping[str, Any] | None) -> None:
+    """Raise a FlagError if figures of a checkpoint would go to the outputs of another run, which has the same name."""
+    newest = run.folders.newest
+    if run.settings.train or not newest.exists() or os.path.samefile(run.source.parent, newest.parent):
+        return
+    with contextlib.suppress(CheckpointError):
+        epochs, history = header["history"], read_header(newest)["history"]
+        if epochs[: len(history)] != history[: len(epochs)]:
+            raise FlagError(
+                f"{run.folders.outputs} is for the run in {newest.parent}, and {run.source} is of another: "
+                "name this one with --run_name"
+            )
+
+
+def open_other_data(run: Run, dataset: Dataset) -> Dataset | None:
+    """The data of --ood_dataset, if it was given, in the shape of the run's own."""
+    settings = run.settings
+    if settings.ood_dataset is None or not (settings.train or settings.evaluate):
+        return None
+    if run.is_conditional and dataset.has_several_labels():
+        raise FlagError("--ood_dataset needs p(x), which a conditional model of several labels at a time lacks")
+    return load_others(settings.ood_dataset, settings.data_dir, dataset.data_shape, offline=settings.offline)

@@ -96,10 +96,15 @@ def read_metrics(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def figures_of_other_split(folder: pathlib.Path, weights: str, split: str) -> dict[str, Any]:
-    """Earlier figures of the same weights on the other split, which stay in metrics.json."""
+    """Earlier figures of the same weights on the other split, which stay in metrics.json.
+
+    Those of --ood_dataset go, with their pictures, which do not say of which split they are.
+    """
     metrics = read_metrics(folder)
-    same = metrics.get("weights") == weights
-    return {name: metrics[name] for name in SPLITS if same and name != split and name in metrics}
+    found = [name for name in SPLITS if name != split and name in metrics and metrics.get("weights") == weights]
+    return {
+        name: {key: value for key, value in metrics[name].items() if key != "out_of_distribution"} for name in found
+    }
 
 
 def remove_separations(folder: pathlib.Path) -> None:

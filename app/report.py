@@ -1,12 +1,28 @@
 """The figures of a run on the screen, as tables."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
+
+import tqdm
 
 COLLAPSED = (
     "WARNING: posterior collapse: no latent is in use, the model ignores its code. Try --warmup_epochs 5, "
     "--free_bits 0.1, or a smaller --beta{}"
 )
+
+
+def print_epoch(row: Mapping[str, float], seconds: float, *, num_epochs: int, split: str) -> None:
+    """A row of the history in one line, above the progress bar if there is one; figures in nats per example."""
+
+    def figures(prefix: str, *names: str) -> str:
+        return "  ".join(f"{name} {row[f'{prefix}_{name}']:.2f}" for name in names)
+
+    epoch = f"epoch {row['epoch']:{len(str(num_epochs))}d}/{num_epochs}"
+    train = figures("train", "loss", "elbo", "rate", "distortion")
+    held_out = figures(split, "elbo", "rate", "distortion")
+    tqdm.tqdm.write(f"{epoch} | train {train} | {split} {held_out} | {seconds:.1f} s", file=sys.stdout)
+    sys.stdout.flush()
 
 
 # Each function below prints what the method of evaluation.Measurement with the same name returns.

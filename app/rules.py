@@ -7,10 +7,10 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
-from app.settings import ROWS
+from app.settings import DEFAULTS, ROWS, VERBS
 from parts.catalogue import LIKELIHOODS, NETWORKS
 from storage.errors import UserError
 
@@ -29,12 +29,14 @@ class Rule:
     """`contradicts` is given the values of `settings`, in this order; `sentence` is formatted with them by name.
 
     kind: "points" for a rule that holds for points only, else "".
+    of_flags: it holds only where all of its settings were given, and not for defaults.
     """
 
     settings: tuple[str, ...]
     contradicts: Callable[..., Any]
     sentence: str
     kind: str = ""
+    of_flags: bool = False
 
 
 RULES = (
@@ -71,31 +73,37 @@ RULES = (
         ("warmup_epochs", "beta"),
         lambda warmup_epochs, beta: warmup_epochs and beta == 0,
         "--warmup_epochs contradicts --beta 0, which leaves the rate out of the loss",
+        of_flags=True,
     ),
     Rule(
         ("free_bits", "beta"),
         lambda free_bits, beta: free_bits and beta == 0,
         "--free_bits contradicts --beta 0, which leaves the rate out of the loss",
+        of_flags=True,
     ),
     Rule(
         ("labels", "prior"),
         lambda labels, prior: labels and prior == "standard",
         "--labels contradicts --prior standard, which knows no classes",
+        of_flags=True,
     ),
     Rule(
         ("num_replicas", "strategy"),
         lambda num_replicas, strategy: num_replicas and strategy != "mirrored",
         "--num_replicas goes with --strategy mirrored",
+        of_flags=True,
     ),
     Rule(
         ("num_replicas", "batch_size"),
         lambda num_replicas, batch_size: num_replicas and batch_size % num_replicas,
         "--batch_size {batch_size} cannot be shared by {num_replicas} replicas",
+        of_flags=True,
     ),
     Rule(
         ("device", "strategy"),
         lambda device, strategy: strategy != "none" and ":" in device,
         "--device {device} contradicts --strategy {strategy}",
+        of_flags=True,
     ),
 )
 NEEDS_BINARY_PIXELS = Rule(  # of a new run only: what is left to the data may still become binary
@@ -109,9 +117,9 @@ def contradiction(settings: Mapping[str, Any], kind: str = "", data: str = "") -
     """The sentence of the first rule that these settings break; rules about missing ones are passed over.
 
     Args:
-        kind, data: of the data, once they are known: "points" or another kind, and their name.
+        settings: the flags that were given; or those of a whole run, with the `kind` and name of its `data`.
     """
-    rules = [*RULES, NEEDS_BINARY_PIXELS] if kind else RULES
+    rules = [*(rule for rule in RULES if not rule.of_flags), NEEDS_BINARY_PIXELS] if kind else RULES
     for rule in rules:
         if rule.kind in ("", kind) and all(name in settings for name in rule.settings):
             values = {name: settings[name] for name in rule.settings}
@@ -132,7 +140,7 @@ def refuse_flags(given: Mapping[str, Any]) -> str | None:
         return "--compare takes runs as they are: it goes with no other verb"
     if "checkpoint" not in given:
         for name in given:
-            if given.get("model", "vae") not in ROWS[name].models:
+            if given.get("model", DEFAULTS.model) not in ROWS[name].models:
                 return f"--{name} needs --model {' or '.join(ROWS[name].models)}"
     for name in given:
         if ROWS[name].strict and not verbs & {*ROWS[name].verbs}:
@@ -145,7 +153,7 @@ def refuse_flags(given: Mapping[str, Any]) -> str | None:
 
 def verbs_of(given: Mapping[str, Any]) -> set[str]:
     """The verbs that were asked for; training if none was."""
-    return {verb for verb in ("train", "evaluate", "sample", "compare") if given.get(verb)} or {"train"}
+    return {verb for verb in VERBS if given.get(verb)} or {"train"}
 
 
 def ignored(given: Container[str], verbs: set[str]) -> list[str]:
@@ -153,8 +161,8 @@ def ignored(given: Container[str], verbs: set[str]) -> list[str]:
     return [name for name in ROWS if name in given and not verbs & {*ROWS[name].verbs}]
 
 
-def verb_list(verbs: Iterable[str]) -> str:
-    return " or ".join("training" if verb == "train" else f"--{verb}" for verb in verbs)
+def verb_list(verbs: Container[str]) -> str:
+    return " or ".join("training" if verb == "train" else f"--{verb}" for verb in VERBS if verb in verbs)
 
 
 def flag_list(names: list[str]) -> str:

@@ -10,11 +10,11 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from app.folders import CHECKPOINT, PREVIOUS, Folders
+from app.folders import CHECKPOINT, PREVIOUS, Folders, without_ending
 from app.rules import FlagError, contradiction, ignored, verbs_of
 from app.settings import DEFAULTS, ROWS, Settings, as_setting, as_stored, default_of, names, stored_type
 from data import DataError, Dataset, OutOfReachError, is_path, load_dataset, short_name
-from parts.catalogue import LIKELIHOODS, MODELS, bound_on
+from parts.catalogue import LIKELIHOODS, MODELS, NETWORKS, bound_on
 from storage.checkpoints import CheckpointError, read_header, refuse_differences, refuse_other_types
 
 EVALUATION_SAMPLES = 100  # of --evaluate, to estimate log p(x) with
@@ -29,6 +29,7 @@ HEADER = {
     "dataset": {"name": str, "source": str, "class_names": [str], "fingerprint": str},
     "model": {"model": str, "data_shape": [int], "num_classes": int},
     "config": {name: stored_type(name) for name in names(kept=True, added_later=False)},
+    "iterations": int,
 }
 # The arguments of vae.build_model that are settings.
 ARCHITECTURE = ("model", "latent_size", "network", "hidden_dims", "activation", "likelihood", "prior", "window")
@@ -39,14 +40,12 @@ class Run:
     """One run: its settings, its files, and what its model is built from. Nothing edits it.
 
     Args:
-        given: the names of the flags that were given.
         source: the checkpoint to continue, evaluate or sample; None for a new run.
         model_arguments: of vae.build_model.
         notes: what the user should know of how the settings were resolved.
     """
 
     settings: Settings
-    given: frozenset[str]
     folders: Folders
     source: pathlib.Path | None
     model_arguments: Mapping[str, Any]
@@ -76,6 +75,9 @@ def read_run(path: str | os.PathLike) -> dict[str, Any]:
     """
     header = read_header(path)
     refuse_other_types(path, header, HEADER)
+    for name, known in (("model", MODELS), ("network", NETWORKS), ("likelihood", LIKELIHOODS)):
+        if header["config"][name] not in known:
+            raise CheckpointError(f"{path} is of a {name} that this program does not know: {header['config'][name]}")
     later = {name: stored_type(name) for name in names(kept=True, added_later=True) if name in header["config"]}
     refuse_other_types(path, header["config"], later, "header's config")
     return header
@@ -103,19 +105,17 @@ def open_checkpoint(given: Mapping[str, Any]) -> tuple[pathlib.Path | None, dict
         for name in ("batch_size", "seed"):
             if given.get(name, stored[name]) != stored[name]:
                 raise FlagError(f"--{name} can change only between epochs, and {path} is within one")
-    refuse_labels(given, header["model"], header["dataset"]["class_names"], path)
+    refuse_labels(given, header["model"], path)
     return path, header
 
 
 def asks_for_test_set(given: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
     """Whether a model that was chosen on a validation split is now to be tested."""
-    verbs = verbs_of(given)
-    return verbs == {"evaluate"} and given.get("validation_size") == 0 and header["config"]["validation_size"] > 0
+    is_test = "evaluate" in verbs_of(given) and "train" not in verbs_of(given)
+    return is_test and given.get("validation_size") == 0 and header["config"]["validation_size"] > 0
 
 
-def refuse_labels(
-    given: Mapping[str, Any], model: Mapping[str, Any], class_names: list[str], path: str | os.PathLike = ""
-) -> None:
+def refuse_labels(given: Mapping[str, Any], model: Mapping[str, Any], path: str | os.PathLike = "") -> None:
     """Raise a FlagError or CheckpointError unless the model can be asked for these classes."""
     labels = given.get("labels")
     if not labels:
@@ -162,7 +162,7 @@ def own_folders(given: Mapping[str, Any]) -> Folders:
 def default_run_name(dataset: str) -> str:
     """The dataset's name, without the ending that marks runs set aside."""
     name = short_name(dataset)
-    return name if not name.endswith(PREVIOUS) else name.removesuffix(PREVIOUS) + "-previous"
+    return name if without_ending(name) == name else name.replace(PREVIOUS, "-previous")
 
 
 def folders_of(given: Mapping[str, Any], model: str, run_name: str) -> Folders:
@@ -172,7 +172,7 @@ def folders_of(given: Mapping[str, Any], model: str, run_name: str) -> Folders:
 
 def run_of_file(path: pathlib.Path, model: str) -> str:
     """The name of the run that a checkpoint belongs to: a run is where its file lies."""
-    folder = path.resolve().parent
+    folder = pathlib.Path(os.path.abspath(path)).parent  # a link to a folder is the run of its own name
     return folder.name if folder.parent.name == model else path.name.removesuffix(CHECKPOINT).strip(".") or model
 
 
@@ -180,11 +180,11 @@ def choose_folders(given: Mapping[str, Any], source: pathlib.Path | None, header
     """Where the run's files are: beside its checkpoint, if it has one, unless --run_name says otherwise."""
     if source is None or "checkpoint" not in given:
         model = header["config"]["model"] if header else given.get("model", DEFAULTS.model)
-        return folders_of(given, model, source.resolve().parent.name) if source else own_folders(given)
+        return folders_of(given, model, source.parent.name) if source else own_folders(given)
     model = header["config"]["model"]
     name = given.get("run_name") or run_of_file(source, model)
     if "train" in verbs_of(given):
-        name = name.removesuffix(PREVIOUS)
+        name = without_ending(name)
     return folders_of(given, model, name)
 
 
@@ -265,7 +265,7 @@ def resolve(
         values = defaults_for(used, dataset) | named
         arguments = {name: as_stored(values[name]) for name in ARCHITECTURE}
         arguments |= {"data_shape": list(dataset.data_shape), "num_classes": dataset.num_classes}
-        refuse_labels(given, arguments, list(dataset.class_names))
+        refuse_labels(given, arguments)
         refuse_data(values, dataset)
     else:
         idle = ignored(given, verbs)
@@ -286,7 +286,7 @@ def resolve(
         values["num_importance_samples"] = EVALUATION_SAMPLES if "evaluate" in verbs else 0
     values |= {verb: verb in verbs for verb in ("train", "evaluate", "sample")}
     kept_from = header["fallback_from"] if header else fallback_from
-    return Run(Settings(**values), frozenset(given), folders, source, arguments, kept_from, tuple(notes))
+    return Run(Settings(**values), folders, source, arguments, kept_from, tuple(notes))
 
 
 def defaults_for(given: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:

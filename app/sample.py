@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from pictures.manifold import draw_manifold
-from pictures.samples import draw_samples, save_samples
-
 from app.draw import album_of, samples_of
 from app.run import Run
 from data import Dataset
+from pictures.manifold import draw_manifold
+from pictures.samples import draw_samples, save_samples
 from vae import VAE
+
+MOST_NAMED = 20  # classes in the name of a file
 
 
 def sample(run: Run, model: VAE, dataset: Dataset | None, class_names: Sequence[str], dataset_name: str) -> None:
@@ -18,7 +19,8 @@ def sample(run: Run, model: VAE, dataset: Dataset | None, class_names: Sequence[
     """
     settings, album = run.settings, album_of(run, dataset_name)
     samples = samples_of(run, model, class_names)
-    name = "_".join(["samples", *map(str, settings.labels if settings.sample else ())])
+    labels = settings.labels if settings.sample else ()
+    name = "_".join(["samples", *map(str, labels[:MOST_NAMED]), *(["more"] if len(labels) > MOST_NAMED else [])])
     draw_samples(album, samples, class_names, dataset, name=name)
     if settings.sample:
         save_samples(album.path(f"{name}.npz"), samples)

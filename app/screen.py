@@ -1,9 +1,12 @@
 """The standard streams, made such that printing never ends a run."""
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator
+
+LOST = (errno.EPIPE, errno.EIO, errno.EBADF)  # a pipe without a reader, a terminal that was closed, a closed stream
 
 
 class Unbroken:
@@ -25,7 +28,9 @@ class Unbroken:
     def silent_if_broken(self) -> Iterator[None]:
         try:
             yield
-        except OSError:  # a pipe without a reader, a terminal that was closed
+        except OSError as error:
+            if error.errno not in LOST:
+                raise
             to_nowhere(self.stream.fileno())  # with what the stream still holds
 
     def __getattr__(self, name: str):
@@ -48,7 +53,8 @@ def unbroken_streams() -> Iterator[None]:
         if getattr(sys, name) is None:  # it was closed by whoever started the program
             to_nowhere(descriptor)
             setattr(sys, name, os.fdopen(descriptor, "w", closefd=False))
-        getattr(sys, name).reconfigure(errors="backslashreplace")  # file names may hold what the screen cannot show
+        if hasattr(getattr(sys, name), "reconfigure"):  # the streams of a notebook have it not, and need it not
+            getattr(sys, name).reconfigure(errors="backslashreplace")  # file names may hold what no screen can show
         setattr(sys, name, Unbroken(getattr(sys, name)))
     try:
         yield

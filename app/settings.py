@@ -12,6 +12,7 @@ that holds decides. A condition is one or more words of these, all of which must
 """
 
 import dataclasses
+import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,7 +22,7 @@ from app.values import one_of, real, whole
 from parts.catalogue import ACTIVATIONS, LIKELIHOODS, MODELS, NETWORKS, PRIORS
 
 VERBS = ("train", "evaluate", "sample", "compare")
-FEW_STEPS, FEWEST_PICTURES, MOST_EPOCHS = 1500, 5, 100  # of runs on few images
+FEW_STEPS, MOST_PICTURES, MOST_EPOCHS = 1500, 5, 100  # of runs on few images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Row:
 
     Args:
         parse: makes a value of the flag's text.
-        switch: the flag takes no value; `optional_value` and it may be left out, which means true.
+        switch: the flag takes no value.
+        optional_value: the flag alone means true.
         several: the flag takes one value or more.
         by: defaults under conditions; a `Computed` where they are no constants.
         default_text: the default in words, where its value does not tell.
@@ -90,7 +92,7 @@ def enough_epochs(least: int) -> Computed:
 
 
 def a_few_times(num_examples: int, settings: Mapping[str, Any]) -> int:
-    return max(5, settings["num_epochs"] // FEWEST_PICTURES)
+    return max(5, settings["num_epochs"] // MOST_PICTURES)
 
 
 def row(default: Any, group: str, help: str, parse=None, **more) -> Any:
@@ -141,8 +143,8 @@ class Settings:
 
     model: str = choice("vae", MODEL, MODELS, "which model", fixed=True)
     dataset: str = row(
-        "mnist", DATA, "mnist, mnist_sample, fashion_mnist, kmnist, cifar10, svhn, chestmnist, octmnist, tissuemnist, "
-        "pneumoniamnist, moons, circles, blobs; or a folder of images, or an .npz",
+        "mnist", DATA, "a name, such as mnist_sample, fashion_mnist, cifar10 or moons (docs/data.md has all); a folder "
+        "of images; or an .npz",
         values.dataset(), metavar="NAME_OR_PATH", fixed=True, per_machine=True
     )  # fmt: skip
     data_dir: str = row(
@@ -243,7 +245,7 @@ class Settings:
     )  # fmt: skip
     sample_and_save_frequency: int = row(
         5, FILES, "epochs between pictures and kept checkpoints", whole(1), metavar="N",
-        by={"few": Computed(f"{FEWEST_PICTURES} times", a_few_times), "points": 10, "vlae": 1}, **OF_TRAINING
+        by={"few": Computed(f"at most {MOST_PICTURES} times", a_few_times), "points": 10, "vlae": 1}, **OF_TRAINING
     )  # fmt: skip
     save_every_steps: int = row(
         0, FILES, "also save the run's checkpoint every N steps of an epoch", whole(0), metavar="N",
@@ -304,7 +306,7 @@ def as_setting(value: Any) -> Any:
 
 def stored_type(name: str) -> Any:
     """The type or types that a checkpoint's header has for a setting."""
-    options = typing.get_args(TYPES[name]) if isinstance(TYPES[name], typing.types.UnionType) else (TYPES[name],)
+    options = typing.get_args(TYPES[name]) if isinstance(TYPES[name], types.UnionType) else (TYPES[name],)
     kinds = []
     for option in options:
         origin = typing.get_origin(option) or option

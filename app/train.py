@@ -1,6 +1,7 @@
 """--train: from where a run stands to --num_epochs, leaving checkpoints, history and the pictures of epochs."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from app import records
 from app.draw import draw_epoch
 from app.events import EventLog
 from app.folders import branch_off, is_newer, previous, set_aside
+from app.report import print_epoch
 from app.rules import FlagError
 from app.run import Run
 from app.settings import names
@@ -28,21 +30,24 @@ def train(run: Run, model: VAE, dataset: Dataset, state: TrainingState, header: 
     settings, folders = run.settings, run.folders
     is_chief = devices.is_chief(model.distribute_strategy)
     is_own = run.source is not None and run.source.resolve().parent == folders.checkpoints.resolve()
+    for folder in folders.both if is_chief else ():
+        remove_partial(folder)
     has_newer = is_own and is_newer(folders.newest, header)
     was_cut_off = is_own and not has_newer and lacks_epoch_files(run, state, header)
     if header is not None and state.epoch >= settings.num_epochs:
-        refuse_nothing_to_train(run, state, is_newest=is_own and not has_newer)
+        if not is_own or has_newer:  # its figures would take the place of those of another run, or of a later epoch
+            raise FlagError(
+                f"{run.source} has {state.epoch} epochs, so --num_epochs {settings.num_epochs} leaves nothing to "
+                "train: give more, or --evaluate"
+            )
         print(f"nothing left to train: {run.source} has {state.epoch} of {settings.num_epochs} epochs")
         if not was_cut_off:
             return
     if run.source is not None and run.source.resolve().parent == previous(folders.checkpoints).resolve():
         raise FlagError(
-            f"{run.source.resolve().parent} would be replaced by the run {folders.checkpoints}: name another with "
-            "--run_name"
+            f"{run.source.parent} would be replaced by the run {folders.checkpoints}: name another with --run_name"
         )
     if is_chief:
-        for folder in folders.both:
-            remove_partial(folder)
         if has_newer:
             branch_off(folders, run.source, state.epoch)
         elif not is_own:
@@ -65,6 +70,7 @@ def train(run: Run, model: VAE, dataset: Dataset, state: TrainingState, header: 
             num_epochs=settings.num_epochs,
             state=state,
             save=recorder.save,
+            report=functools.partial(print_epoch, num_epochs=settings.num_epochs, split=dataset.split),
             after_epoch=recorder.after_epoch,
             save_every_steps=settings.save_every_steps,
         )
@@ -73,15 +79,6 @@ def train(run: Run, model: VAE, dataset: Dataset, state: TrainingState, header: 
         is_newest = run.source is None or run.source.resolve() == folders.newest.resolve()
         how = "add --load_weights to the same command" if is_newest else f"give --checkpoint {folders.newest}"
         raise Stopped(stopped.number, f"stopped {where}; to go on from there, {how}") from None
-
-
-def refuse_nothing_to_train(run: Run, state: TrainingState, *, is_newest: bool) -> None:
-    """Raise a FlagError if figures of this checkpoint would take the place of those of a later or another one."""
-    if not is_newest:
-        raise FlagError(
-            f"{run.source} has {state.epoch} epochs, so --num_epochs {run.settings.num_epochs} leaves nothing to "
-            "train: give more, or --evaluate"
-        )
 
 
 def lacks_epoch_files(run: Run, state: TrainingState, header: Mapping[str, Any]) -> bool:

@@ -10,10 +10,10 @@ LARGEST = 2**31 - 1  # of 32-bit whole numbers
 SMALLEST = 1e-30  # above 0: what float32 still holds, with room for products
 
 
-def suggestion(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+def suggestion(word: str, known: Iterable[str], cutoff: float = 0.6, prefix: str = "") -> str:
     """ ": did you mean ...?" if one of the known words is near, else nothing."""
     close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=cutoff)
-    return f": did you mean {close[0]}?" if close else ""
+    return f": did you mean {prefix}{close[0]}?" if close else ""
 
 
 def number(kind: type, minimum: float, *, maximum: float = LARGEST) -> Callable[[str], int | float]:

@@ -6,7 +6,7 @@ import hashlib
 import keras
 import tensorflow as tf
 
-from app.evaluate import evaluate, open_other_data
+from app.evaluate import evaluate
 from app.plan import Plan
 from app.rules import FlagError
 from app.run import Run
@@ -25,16 +25,15 @@ from training.state import TrainingState
 from vae import VAE, build_model
 
 
-def perform(plan: Plan) -> None:
-    """Train, evaluate and sample, as the run's settings say.
+def perform(plan: Plan, strategy: tf.distribute.Strategy | None = None) -> None:
+    """Train, evaluate and sample, as the run's settings say; on one device without a strategy.
 
     Raises:
-        UserError: for whatever can be told in one line.
+        UserError: for whatever can be reported in one line.
     """
-    settings = plan.run.settings
+    strategy = strategy or tf.distribute.get_strategy()
     try:
-        strategy = devices.make_strategy(settings.strategy, settings.device, settings.num_replicas)
-        with tf.device(devices.choose_device(settings.device)), devices.among_workers(strategy):
+        with tf.device(devices.choose_device(plan.run.settings.device)), devices.among_workers(strategy):
             perform_on(plan, strategy)
     except tf.errors.ResourceExhaustedError as error:
         raise UserError(str(error).splitlines()[0]) from error
@@ -52,7 +51,6 @@ def perform_on(plan: Plan, strategy: tf.distribute.Strategy) -> None:
         )
     with strategy.scope():
         model = make_model(run, dataset)
-    other_data = open_other_data(run, dataset)  # before anything that takes long
     with holding(run.folders.both if settings.train and is_chief else ()):
         if header is not None:
             header = header | load_weights(model, run.source)  # a training may have replaced the file meanwhile
@@ -67,7 +65,7 @@ def perform_on(plan: Plan, strategy: tf.distribute.Strategy) -> None:
         make_folder(run.folders.outputs)
         with saying_what_is_missing() if settings.train else contextlib.nullcontext():
             if settings.train or settings.evaluate:
-                evaluate(run, model, dataset, state, other_data)
+                evaluate(run, model, dataset, state, plan.other_data)
             if settings.train or settings.sample:
                 sample(run, model, dataset, plan.class_names, plan.dataset_name)
     print(f"figures and pictures: {run.folders.outputs}")

@@ -40,6 +40,10 @@ class Likelihood(keras.layers.Layer):
         """x ~ p(x|z), of the shape of the data; `seed` is an int32 tensor of shape (2,)."""
         raise NotImplementedError
 
+    def of_colour_pixels(self) -> "Likelihood":
+        """The distribution of one pixel of a colour image in an autoregressive likelihood."""
+        return self
+
 
 class Bernoulli(Likelihood):
     """Independent Bernoulli pixels, from logits (Kingma and Welling 2014, appendix C.1).
@@ -175,6 +179,9 @@ class DiscretizedLogistic(Likelihood):
     def draw(self, params, uniform):
         """The sample that uniform noise above 0, of the shape of the data, stands for."""
         return self.quantile(*self.location_and_log_scale(params), uniform)
+
+    def of_colour_pixels(self):
+        return ColourLogistic()
 
     def quantile(self, location, log_scale, uniform):
         """The level below which lies the share `uniform` of the distribution."""

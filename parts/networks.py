@@ -32,6 +32,10 @@ def computing_in(policy: str) -> Iterator[None]:
 def default_keras_settings() -> Iterator[None]:
     """Within this context layers, metrics and optimizers are made as these modules need them, whatever the user has set
     in ~/.keras/keras.json or in a notebook."""
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            f"Keras computes with {keras.backend.backend()}: set KERAS_BACKEND=tensorflow before its import"
+        )
     floatx, data_format = keras.config.floatx(), keras.config.image_data_format()
     with computing_in("float32"):
         keras.config.set_floatx("float32")

@@ -13,6 +13,7 @@ import tempfile
 
 import numpy as np
 
+from sources.quiet import import_tensorflow
 from sources.readers import OutOfReachError, aligned_empty, first_line
 
 CONNECT_SECONDS, READ_SECONDS = 5, 20  # how long to wait for a server that does not answer
@@ -70,6 +71,7 @@ def read_tfds(name: str, *, offline: bool = False) -> tuple[dict[str, tuple[np.n
     Raises:
         OutOfReachError: if they are not prepared on this machine and cannot be downloaded, or must not (`offline`).
     """
+    import_tensorflow()
     import tensorflow_datasets as tfds
 
     for logger in ("absl", "urllib3"):  # also afterwards: threads of a failed download go on for a while

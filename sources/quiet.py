@@ -6,10 +6,10 @@ import sys
 
 def import_tensorflow() -> None:
     """Import TensorFlow, which writes its chatter past Python straight to file descriptor 2."""
-    if "tensorflow" in sys.modules:
-        return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's other programs need
+    if "tensorflow" in sys.modules:
+        return
     backend = os.environ.pop("MPLBACKEND", None)  # Keras imports matplotlib, which may not have the one of Jupyter
     sys.stderr.flush()
     stderr = os.dup(2)

@@ -53,7 +53,7 @@ def save_model_weights(model, path: str | os.PathLike, header: Mapping[str, Any]
 
 
 def weights_digest(model) -> str:
-    """SHA-256 of the model's weights: figures and checkpoints of the same weights can be told by it."""
+    """SHA-256 of the model's weights: the same for figures and checkpoints of the same weights."""
     sha256 = hashlib.sha256()
     for variable in model.weights:
         sha256.update(np.ascontiguousarray(variable.numpy()))
@@ -152,7 +152,7 @@ def refuse_other_types(path: str | os.PathLike, value: Any, wanted: Any, name: s
 
 
 def seal(content: bytes | memoryview) -> bytes:
-    """What follows these bytes in a file, so that it can be told whether one of them has changed."""
+    """What follows these bytes in a file: it shows whether one of them has changed."""
     return SEAL + hashlib.sha256(content).digest()
 
 

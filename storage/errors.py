@@ -1,4 +1,4 @@
-"""The base of all errors that are told in one line."""
+"""The base class of all errors that the program reports in one line."""
 
 
 class UserError(Exception):

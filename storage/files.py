@@ -15,7 +15,7 @@ class WriteError(UserError, OSError):
 
 
 @contextlib.contextmanager
-def telling(path: str | os.PathLike) -> Iterator[None]:
+def naming_errors(path: str | os.PathLike) -> Iterator[None]:
     """Turn what goes wrong in writing a file into a WriteError that names it."""
     try:
         yield
@@ -41,7 +41,7 @@ def replacing(path: str | os.PathLike, size: int = 0) -> Iterator[pathlib.Path]:
     make_folder(path.parent)
     partial = path.with_name(f"{PARTIAL}{os.getpid()}.{path.name}")
     try:
-        with telling(path):
+        with naming_errors(path):
             if size:
                 partial.write_bytes(bytes(size))
             yield partial

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 import filelock
 
 from storage.errors import UserError
-from storage.files import make_folder, telling
+from storage.files import make_folder, naming_errors
 
 
 class RunHeldError(UserError):
@@ -36,18 +36,18 @@ def holding_one(folder: pathlib.Path) -> Iterator[None]:
     make_folder(folder.parent)
     holder = folder.with_name(f".{folder.name}.holder")  # apart, since the lock file is emptied on opening
     lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
-    with telling(lock.lock_file):
+    with naming_errors(lock.lock_file):
         try:
             held = lock.acquire()
         except filelock.Timeout:
-            told = holder.read_text() if holder.is_file() else "another process"
+            holder_text = holder.read_text() if holder.is_file() else "another process"
             raise RunHeldError(
-                f"another training holds {folder} ({told}): wait for its end, or name this one with --run_name"
+                f"another training holds {folder} ({holder_text}): wait for its end, or name this one with --run_name"
             ) from None
     with held:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         try:
-            with telling(holder):
+            with naming_errors(holder):
                 holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {since}")
             yield
         finally:

@@ -73,17 +73,6 @@ def dataset_of(num, shape=(8, 8, 1), value=0):
     return Dataset("set", "nowhere", part, part)
 
 
-def test_few_images_get_small_batches_and_more_epochs():
-    assert dataset_of(20_000).defaults() == {"learning_rate": 2e-3}
-    assert dataset_of(20_000, value=128).defaults() == {"likelihood": "sigma"}
-    few = dataset_of(1600).defaults()
-    assert (few["batch_size"], few["num_epochs"]) == (32, 30)
-    assert dataset_of(10).defaults()["batch_size"] == 10
-    assert dataset_of(10).defaults()["num_epochs"] == 100
-    assert dataset_of(6400).defaults(batch_size=128)["num_epochs"] == 30
-    assert dataset_of(50, (8, 8, 3)).defaults()["network"] == "conv"
-
-
 @pytest.mark.parametrize(
     ("shape", "value", "kind"),
     [((2,), 0, "points"), ((8, 8, 3), 0, "colour"), ((8, 8, 3), 128, "colour"), ((8, 8, 1), 128, "photographs"),

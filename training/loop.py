@@ -12,7 +12,7 @@ from storage.errors import UserError
 from training.devices import gather
 from training.interrupts import deferred, stop
 from training.optimizers import OPTIMIZERS
-from training.progress import FIGURES, ProgressBar, describe
+from training.progress import FIGURES, ProgressBar
 from training.state import TrainingState
 from training.steps import Steps
 from vae import VAE
@@ -50,14 +50,15 @@ def train(
     num_epochs: int,
     state: TrainingState,
     save: Callable[[], None],
+    report: Callable[[dict[str, float], float], None],
     after_epoch: Callable[[int], None],
     save_every_steps: int = 0,
 ) -> None:
     """Train from where `state` stands, which is kept up to date, to the end of epoch num_epochs.
 
     After each epoch its row (epoch, then loss, elbo, rate, distortion of training and held-out data) is added to the
-    history, then `save()` and `after_epoch(epoch)` are called. `save()` is also called within an epoch, every
-    `save_every_steps` steps and when a signal asks to stop. It finds the averaged weights in the model.
+    history, then `save()`, `report(row, seconds)` and `after_epoch(epoch)` are called. `save()` is also called within
+    an epoch, every `save_every_steps` steps and when a signal asks to stop. It finds the averaged weights in the model.
 
     Raises:
         TrainingError: if the loss or a weight is no longer finite; that is never saved.
@@ -89,7 +90,7 @@ def train(
                 raise diverged(model, state, f"after epoch {epoch + 1}")
             state.end_epoch(row)
             save()
-            progress.report(describe(row, num_epochs, split, state.train_seconds - seconds_before))
+            report(row, state.train_seconds - seconds_before)
             after_epoch(epoch + 1)
             if number := signal_received():
                 stop(number)

@@ -1,7 +1,7 @@
-"""What a training shows on the screen."""
+"""The progress bar of a training."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import tqdm
 
@@ -35,17 +35,3 @@ class ProgressBar:
         """So many steps of the epoch are done."""
         self.bar.set_postfix({name: f"{float(figures[name]):.2f}" for name in FIGURES}, refresh=False)
         self.bar.update(self.done + step - self.bar.n)
-
-    def report(self, line: str) -> None:
-        self.bar.write(line, file=sys.stdout)
-        sys.stdout.flush()
-
-
-def describe(row: Mapping[str, float], num_epochs: int, split: str, seconds: float) -> str:
-    """One line for the screen; figures in nats per example."""
-
-    def figures(prefix: str, names: Sequence[str]) -> str:
-        return "  ".join(f"{name} {row[f'{prefix}_{name}']:.2f}" for name in names)
-
-    epoch = f"epoch {row['epoch']:{len(str(num_epochs))}d}/{num_epochs}"
-    return f"{epoch} | train {figures('train', FIGURES)} | {split} {figures(split, FIGURES[1:])} | {seconds:.1f} s"

@@ -46,7 +46,7 @@ class Steps:
 def step_function(model: VAE, step: Callable) -> Callable[[Iterator], dict[str, tf.Tensor]]:
     """A function that does one step, on all replicas, with the next batch of an iterator."""
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)  # which would translate all that a step calls, for seconds
     def next_step(iterator):
         model.distribute_strategy.run(step, args=(next(iterator),))
         return running_figures(model)
@@ -62,15 +62,19 @@ def block_function(model: VAE) -> Callable[[Iterator], dict[str, tf.Tensor]]:
     compiled = NETWORKS[model.arguments["network"]]["compiled"]
     if compiled == "loop" and model.arguments["window"]:
         compiled = "step"  # a window is a convolution; in a loop XLA takes the gradients of these 20 times slower
-    train_step = tf.function(model.train_step, jit_compile=compiled == "step")
+    train_step = tf.function(model.train_step, jit_compile=compiled == "step", autograph=False)
 
-    @tf.function(jit_compile=compiled == "loop")
+    @tf.function(jit_compile=compiled == "loop", autograph=False)
     def train_steps(block, num_steps):
-        for number in tf.range(num_steps):
+        def step(number):
             train_step([part[number] for part in block])
+            return [number + 1]
+
+        # Over tf.range(num_steps) XLA would compile anew for another number of steps.
+        tf.while_loop(lambda number: number < num_steps, step, [0])
         return running_figures(model)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def next_block(iterator):
         block = next(iterator)
         num_steps, largest = tf.shape(block[0])[0], block_size(model, iterator.element_spec[0].shape[1:])

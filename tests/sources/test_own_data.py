@@ -166,5 +166,5 @@ def test_photographs_are_told_from_drawings():
     faces = load_dataset(SHARED_DATA / "frey_faces" / "frey_faces.npz")
     assert faces.data_shape == (28, 20, 1)
     assert not faces.is_near_binary()
-    assert faces.defaults()["likelihood"] == "sigma"
-    assert "likelihood" not in load_dataset("mnist_sample").defaults()
+    assert faces.kind() == "photographs"
+    assert load_dataset("mnist_sample").kind() == "drawings"

@@ -243,7 +243,8 @@ WHOLE_RUN = {
     "fallback_from": None,
     "dataset": {"name": "mnist", "source": "here", "class_names": ["0"], "fingerprint": "0123abcd"},
     "config": {
-        **dict.fromkeys(("model", "dataset", "network", "activation", "likelihood", "binarize", "data_dir"), "x"),
+        **dict.fromkeys(("dataset", "activation", "binarize", "data_dir"), "x"),
+        **{"model": "vae", "network": "mlp", "likelihood": "bernoulli"},
         **dict.fromkeys(("latent_size", "batch_size", "num_epochs", "num_samples", "validation_size", "seed"), 1),
         **dict.fromkeys(("learning_rate", "beta", "warmup_epochs", "free_bits"), 0.5),
         **{"sample_and_save_frequency": 5, "image_size": None, "hidden_dims": [6], "run_name": None},
@@ -263,6 +264,7 @@ WHOLE_RUN = {
         ("dataset", "class_names", [3], "its header's dataset's class_names's rows is int"),
         ("config", "seed", ..., "its header's config has no seed"),
         ("config", "run_name", 5, "its header's config's run_name is int"),
+        ("config", "network", "transformer", "of a network that this program does not know: transformer"),
         ("config", "batch_size", 2.5, "its header's config's batch_size is float"),
     ],
 )

@@ -52,6 +52,7 @@ def figures(strategy, name) -> list[float]:
         num_epochs=2,
         state=state,
         save=lambda: None,
+        report=lambda row, seconds: None,
         after_epoch=lambda epoch: None,
     )
     return [value for row in state.history for value in row.values()]

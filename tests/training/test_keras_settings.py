@@ -45,6 +45,7 @@ def trained() -> dict:
         num_epochs=1,
         state=state,
         save=lambda: None,
+        report=lambda row, seconds: None,
         after_epoch=lambda epoch: None,
     )
     settings = {"floatx": keras.config.floatx(), "image_data_format": keras.config.image_data_format()}
