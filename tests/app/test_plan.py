@@ -106,3 +106,28 @@ def test_ctrl_c_before_the_handlers_are_there_leaves_no_traceback(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_a_strategy_is_made_before_data_are_loaded(script, monkeypatch, capsys):
+    """Loading may compute with TensorFlow, which then divides its CPU into no more devices."""
+    import data
+    from storage.errors import UserError
+    from training import devices
+
+    def refuse(*arguments):
+        raise UserError(f"asked for {arguments}")
+
+    monkeypatch.setattr(devices, "make_strategy", refuse)
+    monkeypatch.setitem(data.DATASETS, "mnist", lambda *_: pytest.fail("too early"))
+    assert script("--strategy", "mirrored", "--num_replicas", 2) == 1
+    assert "asked for ('mirrored', 'auto', 2)" in capsys.readouterr().err
+
+
+def test_tensorflow_datasets_are_imported_in_quiet(monkeypatch, empty_tfds):
+    from sources import downloads
+
+    imports = []
+    monkeypatch.setattr(downloads, "import_tensorflow", lambda: imports.append("quiet"))
+    with pytest.raises(downloads.OutOfReachError, match="--offline"):
+        downloads.read_tfds("mnist", offline=True)
+    assert imports == ["quiet"]

@@ -163,3 +163,11 @@ def test_what_one_verb_ignores_and_another_refuses():
     for flag in ("tensorboard", "strategy"):
         assert "goes with training, not with --evaluate" in rules.refuse_flags({"evaluate": True, flag: True})
     assert settings.ROWS["tensorboard"].strict
+
+
+@pytest.mark.parametrize("given", [{"model": "cvae", "labels": (1,)}, {"model": "vlae", "beta": 0.0}])
+def test_a_rule_between_flags_does_not_refuse_what_was_left_to_defaults(given):
+    """A CVAE has a standard prior by default, a VLAE two epochs of warm-up."""
+    data = dataset("drawings")
+    assert rules.refuse_flags(given) is None
+    assert rules.contradiction(defaults_for(given, data), data.kind(), data.name) is None
