@@ -67,7 +67,7 @@ class VAE(keras.Model):
         self.warmup_steps = warmup_steps
         self.free_bits = free_bits
         self.trackers = [keras.metrics.Mean(name=name) for name in ("loss", "elbo", "rate", "distortion")]
-        self.finite_steps = keras.metrics.Sum(name="finite_steps")  # the steps before the loss was no longer finite
+        self.finite_steps = keras.metrics.Sum(name="finite_steps")  # how many steps had a finite loss
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:

@@ -44,7 +44,7 @@ class Prior(keras.layers.Layer):
 
 
 class StandardNormalPrior(Prior):
-    """p(z) = N(0, I), whatever the class."""
+    """p(z) = N(0, I), the same for every class."""
 
     def __init__(self, latent_size: int, num_classes: int = 0, **kwargs):
         super().__init__(latent_size, **kwargs)

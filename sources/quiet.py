@@ -7,7 +7,7 @@ import sys
 def import_tensorflow() -> None:
     """Import TensorFlow, whose start-up messages go past Python straight to file descriptor 2."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user has set for other programs
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # other programs may need another
     if "tensorflow" in sys.modules:
         return
     backend = os.environ.pop("MPLBACKEND", None)  # Keras imports matplotlib, which may lack Jupyter's backend
