@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(given: dict) -> int:
-    """Do what the flags ask for. TensorFlow is imported only when nothing else can be wrong."""
+    """Do what the flags ask for. Flags, checkpoint and data are checked before TensorFlow is imported."""
     from sources.quiet import import_tensorflow
     from storage.errors import UserError
 
@@ -46,11 +46,11 @@ def run(given: dict) -> int:
             from app.plan import make_plan, open_source
 
             if given.get("strategy") == "multi_worker":
-                os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it tells of a lost worker at length
+                os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else it prints pages about a lost worker
             source = open_source(given)
             keep_freed_memory(of_large_steps=source.has_large_steps)
             strategy = None
-            if source.setting("strategy") != "none":  # before TensorFlow computes anything, as it may to load data
+            if source.setting("strategy") != "none":  # needed before TensorFlow computes, e.g. to load data
                 import_tensorflow()
                 from training.devices import make_strategy
 
@@ -73,11 +73,11 @@ def failed(message: str) -> int:
 
 
 def keep_freed_memory(of_large_steps: bool = False) -> None:
-    """Have glibc keep large freed blocks for the next step. It would give them back, and the kernel would clear the
-    pages anew: 35,000 in each step of a VLAE, an eighth of its time (benchmarks/README.md).
+    """Have glibc keep large freed blocks for the next step. By default it returns them, and the kernel has to clear the
+    pages again: 35,000 in each step of a VLAE, an eighth of its time (benchmarks/README.md).
 
-    Steps are large whose blocks do not fit into the arena of a thread, 64 MB. One arena for all threads serves these,
-    and smaller ones it slows.
+    A step is large if its blocks do not fit into a thread's arena of 64 MB. A single arena for all threads makes large
+    steps faster and small ones slower.
     """
     import ctypes
 
@@ -92,5 +92,5 @@ def keep_freed_memory(of_large_steps: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")  # of the libraries; PYTHONWARNINGS=error would end the program
+    warnings.simplefilter("ignore")  # the libraries' warnings; PYTHONWARNINGS=error would end the program
     sys.exit(main())

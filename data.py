@@ -143,7 +143,7 @@ class Dataset:
         return f"{checksum:08x}"
 
     def hold_out(self, num: int) -> "Dataset":
-        """The last `num` training examples take the place of the test set, and are not trained on. 0: as it is.
+        """Take the last `num` training examples out of training, to replace the test set. 0 changes nothing.
 
         The arrays are shared with this dataset, not copied.
 
@@ -225,8 +225,8 @@ def untrained_classes_note(
 
 
 def class_numbers(labels: np.ndarray, class_names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Labels (n, classes) as one number per example, and the name of each number. Examples without a label, or with
-    more than one, get two numbers of their own."""
+    """Labels (n, classes) as one number per example, and the name of each number. Two more numbers are for examples
+    without a label ("none") and with more than one ("several")."""
     counts = labels.sum(axis=1)
     several = np.where(counts == 0, len(class_names), len(class_names) + 1)
     return np.where(counts == 1, labels.argmax(axis=1), several), [*class_names, "none", "several"]
@@ -266,7 +266,7 @@ def is_path(dataset: str) -> bool:
 
 
 def short_name(dataset: str) -> str:
-    """The name that a run gets from a dataset's resolved name: of a path the last part."""
+    """The name of a run on the dataset with this resolved name; for a path its last part."""
     return pathlib.Path(dataset).name.removesuffix(".npz").strip(".") or "data"
 
 
@@ -277,7 +277,7 @@ def load_dataset(
 
     Args:
         data_dir: where the local files of a named dataset are looked for first.
-        image_size: (height, width) of the images, which are cut to that shape and resized.
+        image_size: (height, width) of the images, which are cropped to that shape and resized.
         offline: never use the network.
 
     Raises:

@@ -40,10 +40,10 @@ class VAE(keras.Model):
     shape (2,) from which all noise of the step is drawn, so that a step is a pure function of weights and batch.
     """
 
-    is_conditional = False  # whether it is given labels
-    labels_reach_decoder = False  # and not only the encoder and the prior
-    takes_learned_prior = False
-    takes_window = False  # of pixels that are already known, beside z
+    is_conditional = False  # whether it needs labels
+    labels_reach_decoder = False  # whether the decoder is given the label too
+    takes_learned_prior = False  # whether its prior may be another than N(0, I)
+    takes_window = False  # whether p(x|z) may also see a window of earlier pixels
     optimizer_name = "adam"  # see training/optimizers.py
 
     def __init__(
@@ -67,7 +67,7 @@ class VAE(keras.Model):
         self.warmup_steps = warmup_steps
         self.free_bits = free_bits
         self.trackers = [keras.metrics.Mean(name=name) for name in ("loss", "elbo", "rate", "distortion")]
-        self.finite_steps = keras.metrics.Sum(name="finite_steps")  # the next one is where a training went wrong
+        self.finite_steps = keras.metrics.Sum(name="finite_steps")  # how many steps had a finite loss
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -92,7 +92,7 @@ class VAE(keras.Model):
         return self.prior.rates_are_per_latent
 
     def condition(self, labels: tf.Tensor | None) -> tf.Tensor | None:
-        """What the encoder and decoder are given besides x and z: nothing."""
+        """What encoder and decoder are given besides x and z: here nothing."""
         return None
 
     # Objective
@@ -144,11 +144,11 @@ class VAE(keras.Model):
         return {metric.name: metric.result() for metric in self.metrics}
 
     def likelihood_params(self, z: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
-        """What the likelihood is given to make p(x|z)."""
+        """The parameters of p(x|z), as the likelihood reads them."""
         return self.decoder(z, condition)
 
     def start_at_mean(self, mean: tf.Tensor) -> None:
-        """Let an untrained decoder answer every code with something near the data's mean, (height, width, channels)."""
+        """Have the untrained decoder map every code to about the data's mean, (height, width, channels)."""
         owner = self.decoder if self.likelihood.has_mean else self.likelihood
         owner.offset.assign(self.likelihood.params_of_mean(mean))
 
@@ -167,7 +167,7 @@ class VAE(keras.Model):
         return self.likelihood.mean(params) if self.likelihood.has_mean else self.draw(params, seed)
 
     def reconstruct(self, x: tf.Tensor, labels: tf.Tensor | None = None, seed: int = 0) -> tf.Tensor:
-        """x by way of its code: `decode` at the posterior mean of z."""
+        """x encoded and decoded: `decode` at the posterior mean of z."""
         mean, _ = self.encode(x, labels)
         return self.decode(mean, labels, seed)
 
@@ -184,7 +184,7 @@ class VAE(keras.Model):
         return tf.concat(blocks, axis=0)
 
     def draw(self, params: tf.Tensor, seed: int, first: int = 0) -> tf.Tensor:
-        """x ~ p(x|z), of the shape of the data; `first` numbers the first of many, drawn in several calls."""
+        """x ~ p(x|z), of the shape of the data; `first` is its number, if many are drawn in several calls."""
         return self.likelihood.sample(params, tf.constant([seed, 1 + first]))
 
     def log_weight(self, x, z, mean, logvar, condition) -> tf.Tensor:
@@ -206,9 +206,9 @@ class CVAE(VAE):
 
 class VLAE(VAE):
     """q(z|x, y), learned p(z|y), p(x|z) = prod_i p(x_i | z, window_i(x)): the variational lossy autoencoder of Chen et
-    al. (2016), made class-conditional. The likelihood sees the pixels nearby, so that the code is left with the rest.
+    al. (2016), made class-conditional. The likelihood sees the pixels nearby, so the code need only store the rest.
 
-    The label reaches x only through the code. Under a prior without classes the same, with q(z|x) and p(z).
+    The label reaches x only through the code. With a prior without classes it is q(z|x) and p(z).
     """
 
     takes_learned_prior = True
@@ -264,8 +264,8 @@ def build_model(
         data_shape: (height, width, channels) of an image, or (2,) for points.
         num_classes: width of the one-hot labels.
         window: width of the pixels' window in a VLAE; 0 for pixels independent given z.
-        mixed_precision: whether encoder and decoder compute in bfloat16, all but their last layers. The weights, which
-            are float32, are as good without it, so that it is not one of the arguments that a checkpoint stores.
+        mixed_precision: whether encoder and decoder compute in bfloat16, except in their last layers. The weights are
+            float32 and work without it, so it is not among the arguments that a checkpoint stores.
         objective: beta, warmup_steps, free_bits; see VAE.
 
     Raises:
@@ -337,8 +337,8 @@ def make_decoder(
 ) -> tuple[keras.layers.Layer, Likelihood]:
     """A decoder, whose body `make_body` makes from the shape of its output, and the likelihood p(x|z) that reads it.
 
-    The decoder of a VLAE makes a map of features, which each pixel joins with its window. Without a window the layers
-    that see one pixel at a time are the decoder's, and the likelihood is a plain one.
+    The decoder of a VLAE makes a map of features, which each pixel joins with its window. Without a window the
+    layers that see one pixel at a time belong to the decoder, and the likelihood is a plain one.
     """
     p_x = LIKELIHOODS[likelihood]()
     output_shape = (*data_shape[:-1], data_shape[-1] * p_x.params_per_channel)

@@ -18,8 +18,8 @@ from storage.files import replacing
 
 @contextlib.contextmanager
 def tolerating_backend() -> Iterator[None]:
-    """matplotlib cannot even be imported where MPLBACKEND names a backend that is not installed, such as the one that
-    Jupyter exports to `!python`: here it is ignored then."""
+    """Within this context MPLBACKEND is ignored. matplotlib cannot be imported if it names a backend that is not
+    installed, such as the one that Jupyter exports to `!python`."""
     backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
     try:
         yield
@@ -46,7 +46,7 @@ MOST_IN_LEGEND = 30
 MARKERS = "o^sDvPX<>*"  # of classes, for print without colours
 PICTURE_WIDTH = 1000  # pixels; grids are enlarged by whole factors to about this
 MOST_MOVES = 300  # rounds in which names are moved apart
-LONG_RUN = 10  # epochs, from which on the first half is left out of a frame
+LONG_RUN = 10  # epochs; of such a run the axes show the second half
 
 
 @contextlib.contextmanager
@@ -120,7 +120,7 @@ def save_latent_space(
     axis_labels: tuple[str, str],
     caption: str = "",
 ) -> None:
-    """A scatter plot of codes (n, 2), each the number of its class where there are classes, named at their medians."""
+    """A scatter plot of codes (n, 2). With classes, each is drawn as its class number; names stand at the medians."""
     figure = Figure(figsize=(7.5, 6.5), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     scatter(axes, codes, classes, class_names, numbered=True)
@@ -135,7 +135,7 @@ def save_latent_space(
 
 
 def name_classes(axes: Axes, places: Mapping[str, np.ndarray]) -> None:
-    """Write each name at its place, or beside it, with a line to it, where names would cover one another."""
+    """Write each name at its place. Names that would overlap are moved beside it, with a line to it."""
     outline = [patheffects.withStroke(linewidth=4, foreground="white")]
     style = {"fontsize": 14, "weight": "bold", "ha": "center", "va": "center", "path_effects": outline}
     texts = [axes.text(*place, name, **style) for name, place in places.items()]
@@ -153,9 +153,9 @@ def name_classes(axes: Axes, places: Mapping[str, np.ndarray]) -> None:
 
 
 def move_apart(centres: np.ndarray, sizes: np.ndarray, frame: Bbox) -> np.ndarray:
-    """Centres (n, 2) of rectangles of these sizes, moved until none covers another; all stay within the frame as far
-    as there is room."""
-    centres = centres + np.arange(len(centres))[:, None] * 1e-3  # two at the same place have a direction too
+    """Centres (n, 2) of rectangles of these sizes, moved until none overlap; they stay within the frame if there is
+    room."""
+    centres = centres + np.arange(len(centres))[:, None] * 1e-3  # so that two at the same place move apart
     low, high = frame.min + sizes / 2, frame.max - sizes / 2
     for _ in range(MOST_MOVES):
         apart = centres[:, None] - centres[None, :]
@@ -239,8 +239,8 @@ def point_panels(num: int) -> tuple[Figure, Sequence]:
 def scatter(
     axes, points: np.ndarray, classes: np.ndarray | None, class_names: Sequence[str], *, numbered: bool = False
 ) -> None:
-    """Points (n, 2), coloured and labelled by class number where there are classes; `numbered`, they are the numbers,
-    which print without colours too."""
+    """Points (n, 2), coloured and labelled by class number if there are classes. With `numbered` each is drawn as its
+    number, which can be read without colours."""
     size = np.clip(6000 / len(points), 5, 20)
     if classes is None:
         axes.scatter(*points.T, s=size, alpha=0.5, linewidths=0, color="0.25")
@@ -310,7 +310,7 @@ def save_histograms(
     """Two or more sets of numbers as histograms on one axis; shade, hatching and a legend tell them apart."""
     figure = Figure(figsize=(7.5, 4), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    ends = np.percentile(np.concatenate(list(values.values())), [0.5, 99.5])  # a few outliers would press all together
+    ends = np.percentile(np.concatenate(list(values.values())), [0.5, 99.5])  # outliers would squeeze the rest
     styles = ({"color": "0.75"}, {"facecolor": "none", "edgecolor": "black", "hatch": "///"})
     for (name, numbers), style in zip(values.items(), styles, strict=True):
         inside = np.clip(numbers, *ends)
@@ -369,14 +369,14 @@ def save_comparison(
 
 
 def frame(curves: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Limits that show short runs whole and the second half of long ones, whose first epochs lie far off."""
+    """Limits that show all of short runs, and the second half of long ones, whose first epochs lie far off."""
     late = np.concatenate([values[len(values) // 2 if len(values) >= LONG_RUN else 0 :] for values in curves])
     margin = 0.15 * np.ptp(late) or 1.0
     return late.min() - margin, late.max() + margin
 
 
 def plain(text: str) -> str:
-    """A text that matplotlib shows as it is: neither as a formula nor, beginning with _, not at all."""
+    """Escape a text for matplotlib, which reads $ as a formula and hides labels that begin with _."""
     escaped = text.replace("$", r"\$")
     return f" {escaped}" if text.startswith("_") else escaped
 
@@ -385,7 +385,7 @@ def plain(text: str) -> str:
 def save(figure: Figure, path: str | os.PathLike, caption: str = "", finish: Callable[[], None] | None = None) -> None:
     """Write a figure, cut to what is drawn in it, with the caption above.
 
-    `finish` is called between layout and drawing, for what must know where things lie.
+    `finish` is called between layout and drawing, for what depends on positions.
     """
     FigureCanvasAgg(figure)
     lay_out(figure)

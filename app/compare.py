@@ -18,14 +18,15 @@ from parts.catalogue import bound_on
 from storage.checkpoints import CheckpointError, reading
 from storage.files import make_folder
 
-CONDITIONS = ("dataset", "split", "binarize", "likelihood", "bound on")  # the same where figures can be compared
+# Figures are comparable only if all of these are equal.
+CONDITIONS = ("dataset", "split", "binarize", "likelihood", "bound on")
 FIGURES = ("elbo", "rate", "distortion", "log p(x)")
 COLUMNS = ("run", *CONDITIONS, "latents", "lr", "seed", "epoch", "elbo", "rate", "distortion", "n", "log p(x)", "±",
            "K", "n of log p(x)")  # fmt: skip
 
 
 def compare(given: Mapping[str, Any]) -> None:
-    """comparison.png, comparison.csv, and the table on the screen."""
+    """Write comparison.png and comparison.csv, and print the table."""
     checkpoint_dir, output_dir = (
         pathlib.Path(given.get(name, getattr(DEFAULTS, name))) for name in ("checkpoint_dir", "output_dir")
     )
@@ -60,14 +61,14 @@ def compare(given: Mapping[str, Any]) -> None:
 
 
 def find_checkpoint(name: str, checkpoint_dir: pathlib.Path) -> pathlib.Path:
-    """A checkpoint's own path, or the newest one of a run: a folder, MODEL/RUN, or RUN where only one model has it."""
+    """The checkpoint with this path, or the newest one of a run: a folder, MODEL/RUN, or RUN if one model has it."""
     path = pathlib.Path(name)
     if path.is_file():
         return path
-    named = [path]
+    candidates = [path]
     if path.is_dir() or len(path.parts) <= 2:  # its folder of outputs, or MODEL/RUN
-        named.append(checkpoint_dir.joinpath(*path.parts[-2:]))
-    for folder in named:
+        candidates.append(checkpoint_dir.joinpath(*path.parts[-2:]))
+    for folder in candidates:
         newest = folder / f"{pathlib.Path(os.path.abspath(folder)).parent.name}{CHECKPOINT}"
         if newest.is_file():
             return newest
@@ -81,8 +82,8 @@ def find_checkpoint(name: str, checkpoint_dir: pathlib.Path) -> pathlib.Path:
 
 
 def short_labels(paths: Sequence[pathlib.Path]) -> list[str]:
-    """A label for each different path: model/run, with the file where several are of one run, with as many folders
-    before it as tell it from another."""
+    """A label for each different path: MODEL/RUN, with the file if several are of one run; the whole path if another
+    folder has the same MODEL/RUN."""
     unique = list(dict.fromkeys(paths))
     labels = []
     for path in unique:
@@ -100,8 +101,8 @@ def short_label(path: pathlib.Path, *, with_file: bool = False) -> str:
 
 
 def describe(label: str, path: pathlib.Path, header: Mapping[str, Any], output_dir: pathlib.Path) -> dict[str, Any]:
-    """A row of the table. The ELBO is that of the last epoch, of all n examples; log p(x) that of metrics.json, if of
-    the same weights, of as many as were evaluated."""
+    """A row of the table. ELBO, rate and distortion are those of the last epoch, over all n held-out examples. log p(x)
+    comes from metrics.json, if that is of the same weights, with its own number of examples."""
     config, model = header["config"], header["model"]
     split, curves = held_out_split(header["history"]), held_out_curves(header["history"])
     row = dict.fromkeys(COLUMNS) | {
@@ -116,7 +117,7 @@ def describe(label: str, path: pathlib.Path, header: Mapping[str, Any], output_d
         "seed": config["seed"],
         "epoch": header["epoch"],
         **{name: curves[name][-1] for name in ("elbo", "rate", "distortion")},
-        "n": header["dataset"].get("held_out", "all"),  # older checkpoints do not hold it
+        "n": header["dataset"].get("held_out", "all"),  # older checkpoints do not store it
     }
     metrics = read_metrics(output_dir / config["model"] / run_of_file(path, config["model"]))
     figures = metrics.get(split)
@@ -131,7 +132,7 @@ def describe(label: str, path: pathlib.Path, header: Mapping[str, Any], output_d
 
 
 def is_of(header: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
-    """Whether metrics.json holds figures of this checkpoint's weights; older files tell the number of steps only."""
+    """Whether metrics.json holds figures of this checkpoint's weights; older files have only the number of steps."""
     if "weights" in header and "weights" in metrics:
         return header["weights"] == metrics["weights"]
     return metrics.get("steps") == header["iterations"] and not header.get("step")
@@ -154,16 +155,16 @@ def averages_over_seeds(
         if len({row["seed"] for row in group}) < 2:
             continue
         same = {name: group[0][name] for name in COLUMNS if all(row[name] == group[0][name] for row in group)}
-        known = [name for name in FIGURES if all(row[name] is not None for row in group)]
+        complete = [name for name in FIGURES if all(row[name] is not None for row in group)]
         for label, statistic in (("mean", statistics.mean), ("deviation", statistics.stdev)):
-            figures = {name: statistic([row[name] for row in group]) for name in known}
+            figures = {name: statistic([row[name] for row in group]) for name in complete}
             run = f"{label} of {len(group)} seeds"
             averages.append(dict.fromkeys(COLUMNS) | same | figures | {"run": run, "±": None})
     return averages
 
 
 def held_out_split(history: Sequence[Mapping[str, float]]) -> str:
-    """test or validation"""
+    """The split of the held-out figures: test or validation."""
     return next(name for name in history[0] if name.endswith("_elbo") and name != "train_elbo").removesuffix("_elbo")
 
 

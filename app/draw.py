@@ -31,19 +31,19 @@ def samples_of(run: Run, model: VAE, class_names: Sequence[str]) -> Samples:
 
 
 def draw_epoch(run: Run, model: VAE, dataset: Dataset, prefix: str) -> None:
-    """The pictures that show how training goes on."""
+    """Draw the pictures that show the progress of training."""
     album = album_of(run, dataset.name).with_prefix(prefix)
     draw_samples(album, samples_of(run, model, dataset.class_names), dataset.class_names, dataset)
     draw_reconstructions(album, model, dataset, run.settings.binarize, run.settings.seed)
 
 
 def draw_held_out(run: Run, album: Album, model: VAE, dataset: Dataset, terms: Mapping[str, np.ndarray]) -> None:
-    """The pictures of what the model makes of held-out data; `terms` are those of the ELBO of each example."""
-    how = run.settings.binarize, run.settings.seed
-    draw_reconstructions(album, model, dataset, *how)
-    draw_interpolation(album, model, dataset, *how)
-    draw_latent_space(album, model, dataset, *how)
+    """Draw the pictures of held-out data; `terms` are those of `elbo_terms` in evaluation/elbo.py."""
+    binarize, seed = run.settings.binarize, run.settings.seed
+    draw_reconstructions(album, model, dataset, binarize, seed)
+    draw_interpolation(album, model, dataset, binarize, seed)
+    draw_latent_space(album, model, dataset, binarize, seed)
     if not dataset.is_points:
-        draw_traversals(album, model, dataset, terms, *how)
+        draw_traversals(album, model, dataset, terms, binarize, seed)
         if model.is_conditional and not dataset.has_several_labels():
-            draw_style_transfer(album, model, dataset, *how)
+            draw_style_transfer(album, model, dataset, binarize, seed)

@@ -14,7 +14,7 @@ from vae import VAE
 
 
 def evaluate(run: Run, model: VAE, dataset: Dataset, state: TrainingState, other_data: Dataset | None) -> None:
-    """metrics.json, history and the pictures that need held-out data; what may take long comes last."""
+    """Write metrics.json, the history and the pictures of held-out data. The slow figures come last."""
     settings, outputs = run.settings, run.folders.outputs
     album = album_of(run, dataset.name)
     measurement = Measurement(
@@ -33,7 +33,7 @@ def evaluate(run: Run, model: VAE, dataset: Dataset, state: TrainingState, other
     report.print_latents(figures["latents"], has_window=bool(model.arguments["window"]))
     records.write_metrics(outputs, metrics)
     records.remove_separations(outputs)
-    if settings.train:  # an older checkpoint's history is not that of the run
+    if settings.train:  # an older checkpoint has only the first part of the run's history
         records.write_history(outputs, state.history)
         draw_history(album, state.history)
     draw_held_out(run, album, model, dataset, measurement.terms)
@@ -50,7 +50,7 @@ def evaluate(run: Run, model: VAE, dataset: Dataset, state: TrainingState, other
 
 
 def separate(run: Run, measurement: Measurement, album: Album, other_data: Dataset) -> dict[str, Any]:
-    """How well the bound on log p(x) tells the held-out data from others; with a picture."""
+    """Measure, print and draw how well the bound on log p(x) separates the held-out data from other data."""
     num_samples = max(run.settings.num_importance_samples, 1)
     figures, scores = measurement.out_of_distribution(other_data, num_samples)
     report.print_out_of_distribution(figures, dataset=measurement.dataset.name, ood_dataset=other_data.name)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 class EventLog:
-    """Event files in a folder; `tensorboard --logdir` with it, or one above it, shows them."""
+    """Event files in a folder. `tensorboard --logdir` shows them, given this folder or one above it."""
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
@@ -18,7 +18,7 @@ class EventLog:
         return tf.summary.create_file_writer(str(self.folder))
 
     def write_figures(self, row: Mapping[str, float]) -> None:
-        """A row of the history: one chart for each figure, with the curves of training and held-out data."""
+        """Add a row of the history: one chart for each figure, with the curves of training and held-out data."""
         with self.writer.as_default(step=row["epoch"]):
             for column, value in row.items():
                 if column != "epoch":
@@ -27,7 +27,7 @@ class EventLog:
         self.writer.flush()
 
     def write_picture(self, path: pathlib.Path, name: str, epoch: int) -> None:
-        """A picture file, as one of the series `name`."""
+        """Add a picture file to the series `name`."""
         with self.writer.as_default(step=epoch):
             tf.summary.image(name, tf.io.decode_png(path.read_bytes(), channels=3)[None])
         self.writer.flush()

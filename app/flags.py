@@ -1,4 +1,4 @@
-"""The command line: flags -> what was asked for, by name. Imports nothing heavy, so that it answers at once.
+"""The command line: flags -> the settings that were given, by name. Imports nothing heavy, so it answers at once.
 
 `python -m app.flags` prints docs/flags.md.
 """
@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from app import rules, values
 from app.settings import DEFAULTS, ROWS, Computed, Row, names
 
-NEAR = 0.75  # of what is suggested in place of an unknown flag
+NEAR = 0.75  # least similarity of the flag suggested in place of an unknown one
 # Flags that are short for others: name -> the setting and its help.
 SHORT_FORMS = {
     "is_cvae": ("model", "short for --model cvae"),
@@ -20,7 +20,7 @@ SHORT_FORMS = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Answers a wrong flag with one line and, where there is one, the flag that was probably meant."""
+    """Answers a wrong flag with one line, which suggests the flag that was probably meant."""
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: error: {' '.join(message.splitlines())} (see --help)", file=sys.stderr)
@@ -48,7 +48,7 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="assignment.py",
         description="Train, evaluate and sample variational autoencoders.",
-        argument_default=argparse.SUPPRESS,  # so that it is known which flags were given
+        argument_default=argparse.SUPPRESS,  # so that the namespace has only the flags that were given
         allow_abbrev=False,
     )
     groups = {}
@@ -78,7 +78,7 @@ def arguments_of(name: str, row: Row) -> dict[str, Any]:
 
 
 def described_default(name: str) -> str:
-    """The default in words, with what it is for which model and data."""
+    """The default in words, followed by those for particular models and data."""
     row, default = ROWS[name], getattr(DEFAULTS, name)
     parts = [row.default_text] if row.default_text else [] if default is None else [shown(default)]
     merged: dict[str, list[str]] = {}
@@ -127,7 +127,7 @@ def parse_flags(argv: list[str] | None = None) -> dict[str, Any]:
 
 
 def page() -> str:
-    """docs/flags.md"""
+    """The text of docs/flags.md."""
     lines = [
         "# Flags",
         "",

@@ -1,4 +1,4 @@
-"""A run's folders: what lies where, and how an earlier run is set aside so that two are never mixed."""
+"""A run's folders. An earlier run of the same name is set aside, so that two are never mixed."""
 
 import contextlib
 import dataclasses
@@ -12,14 +12,14 @@ from typing import Any
 from storage.checkpoints import CheckpointError, read_header
 from storage.files import make_folder
 
-PREVIOUS = ".previous"  # ends the name of the folder to which a new run moves an earlier one of its name
+PREVIOUS = ".previous"  # a new run moves an earlier one of its name to <run>.previous
 CHECKPOINT = ".weights.h5"
 RESULTS = ("history.csv", "metrics.json")
 
 
 @dataclasses.dataclass(frozen=True)
 class Folders:
-    """Where a run keeps its checkpoints, and its figures and pictures; MODEL/RUN in two places."""
+    """The two folders of a run, both called MODEL/RUN: one for checkpoints, one for figures and pictures."""
 
     model: str
     checkpoints: pathlib.Path
@@ -31,7 +31,7 @@ class Folders:
 
     @property
     def both(self) -> tuple[pathlib.Path, ...]:
-        """Each once: --checkpoint_dir and --output_dir may be the same."""
+        """Both folders; only one if --checkpoint_dir and --output_dir are the same."""
         return tuple({folder.resolve(): folder for folder in (self.checkpoints, self.outputs)}.values())
 
     @property
@@ -40,7 +40,7 @@ class Folders:
         return self.checkpoints / f"{self.model}{CHECKPOINT}"
 
     def kept(self, epoch: int) -> pathlib.Path:
-        """The checkpoint that is kept of an epoch."""
+        """The kept checkpoint of an epoch."""
         return self.checkpoints / f"epoch_{epoch:03d}{CHECKPOINT}"
 
 
@@ -56,9 +56,9 @@ def is_newer(path: pathlib.Path, header: Mapping[str, Any]) -> bool:
 
 
 def set_aside(folders: Folders) -> None:
-    """Move an earlier run of the same name to <run>.previous, in place of the one there.
+    """Move an earlier run of the same name to <run>.previous, and delete the run that was there.
 
-    A run that was stopped in its first epoch does not replace that one: it is removed.
+    An earlier run that was stopped in its first epoch does not replace <run>.previous: it is deleted instead.
     """
     filled = [folder for folder in folders.both if folder.exists() and any(folder.iterdir())]
     if previous(folders.checkpoints).exists() and is_in_first_epoch(folders.newest):
@@ -70,7 +70,7 @@ def set_aside(folders: Folders) -> None:
 
 
 def remove_unfinished(folders: Folders, filled: list[pathlib.Path]) -> None:
-    """Remove what a run left that was stopped in its first epoch. Outputs with results are another run's."""
+    """Remove the files of a run that was stopped in its first epoch; outputs with results belong to another run."""
     for folder in filled:
         if folder != folders.checkpoints and any((folder / name).exists() for name in RESULTS):
             move(folder, free_place(folder))
@@ -97,7 +97,7 @@ def branch_off(folders: Folders, source: pathlib.Path, epoch: int) -> None:
 
 
 def free_place(*folders: pathlib.Path) -> pathlib.Path:
-    """<run>.previous, or else <run>.previous-2, ...: the first that none of these folders has beside it."""
+    """<run>.previous, or else <run>.previous-2, ...: the first name that is free beside all of these folders."""
     numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     names = (f"{previous(folders[0]).name}{number}" for number in numbers)
     return next(
@@ -111,7 +111,7 @@ def move(folder: pathlib.Path, place: pathlib.Path) -> None:
 
 
 def without_ending(run_name: str) -> str:
-    """The name of the run that was set aside under this name."""
+    """The name that a run had before it was set aside under this one."""
     return re.sub(rf"{re.escape(PREVIOUS)}(-\d+)?$", "", run_name)
 
 

@@ -1,4 +1,4 @@
-"""All that can be said before TensorFlow is imported: is the checkpoint right, are the data there, what is the run."""
+"""What is checked before TensorFlow is imported: the checkpoint, the data, and the run that they define."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ class Source:
     header: Mapping[str, Any] | None
 
     def setting(self, name: str) -> Any:
-        """A setting, as far as it can be known without the data."""
+        """A setting as given, as stored, or its default where that does not depend on the data."""
         stored = self.header["config"] if self.header else {}
         return self.given.get(name, stored.get(name, getattr(DEFAULTS, name)))
 
@@ -59,7 +59,7 @@ class Plan:
 
 
 def open_source(given: Mapping[str, Any]) -> Source:
-    """Raises CheckpointError or FlagError, see `open_checkpoint`."""
+    """The flags and the checkpoint that they name. Raises CheckpointError or FlagError, see `open_checkpoint`."""
     return Source(given, *open_checkpoint(given))
 
 
@@ -73,7 +73,8 @@ def make_plan(source: Source) -> Plan:
     if source.setting("tensorboard") and "train" in verbs_of(given):
         require_tensorboard()
     dataset, fallback_from, notes = None, None, []
-    if verbs_of(given) & {"train", "evaluate"} or len(header["model"]["data_shape"]) == 1:  # points are drawn beside
+    draws_points = header is not None and len(header["model"]["data_shape"]) == 1  # samples are shown beside the data
+    if verbs_of(given) & {"train", "evaluate"} or draws_points:
         dataset, fallback_from, notes = open_dataset(given, header)
     run = resolve(given, source.checkpoint, header, dataset, fallback_from)
     refuse_figures_of_another_run(run, header)
@@ -87,7 +88,7 @@ def require_tensorboard() -> None:
 
 
 def refuse_figures_of_another_run(run: Run, header: Mapping[str, Any] | None) -> None:
-    """Raise a FlagError if figures of a checkpoint would go to the outputs of another run, which has the same name."""
+    """Raise a FlagError if a checkpoint's figures would go to the outputs of another run of the same name."""
     newest = run.folders.newest
     if run.settings.train or not newest.exists() or os.path.samefile(run.source.parent, newest.parent):
         return
@@ -101,7 +102,7 @@ def refuse_figures_of_another_run(run: Run, header: Mapping[str, Any] | None) ->
 
 
 def open_other_data(run: Run, dataset: Dataset) -> Dataset | None:
-    """The data of --ood_dataset, if it was given, in the shape of the run's own."""
+    """The data of --ood_dataset, if it was given, in the shape of the run's own data."""
     settings = run.settings
     if settings.ood_dataset is None or not (settings.train or settings.evaluate):
         return None

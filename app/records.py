@@ -23,13 +23,13 @@ SPLITS = ("test", "validation")
 
 
 def versions() -> dict[str, str]:
-    """Of Python, and of what has been imported so far."""
+    """The versions of Python and of the libraries that are imported so far."""
     modules = [sys.modules[name] for name in ("tensorflow", "keras", "numpy", "h5py") if name in sys.modules]
     return {"python": platform.python_version()} | {module.__name__: module.__version__ for module in modules}
 
 
 def machine() -> str:
-    """What the run's speed was measured on."""
+    """The machine on which the run's speed was measured."""
     import tensorflow as tf
 
     gpus = [
@@ -40,7 +40,7 @@ def machine() -> str:
 
 
 def describe(run: Run, model: "VAE", dataset: Dataset, state: "TrainingState") -> dict[str, Any]:
-    """What the figures of metrics.json are figures of."""
+    """What metrics.json says about the run, beside its figures."""
     settings = {name: as_stored(getattr(run.settings, name)) for name in names(reported=True)}
     settings |= {name: value for name, value in model.arguments.items() if name in settings}
     return {
@@ -67,7 +67,7 @@ def describe(run: Run, model: "VAE", dataset: Dataset, state: "TrainingState") -
 
 
 def write_history(folder: pathlib.Path, history: Sequence[Mapping[str, float]]) -> None:
-    """history.csv: a row an epoch."""
+    """Write history.csv, a row per epoch."""
     if history:
         write_table(folder / "history.csv", list(history[0]), history)
 
@@ -80,14 +80,14 @@ def write_table(path: pathlib.Path, columns: Sequence[str], rows: Sequence[Mappi
 
 
 def write_metrics(folder: pathlib.Path, metrics: Mapping[str, Any]) -> None:
-    """metrics.json"""
+    """Write metrics.json."""
     with replacing(folder / "metrics.json") as path, open(path, "w", encoding="utf-8") as file:
         json.dump(metrics, file, indent=2)
         file.write("\n")
 
 
 def read_metrics(folder: pathlib.Path) -> dict[str, Any]:
-    """What metrics.json holds; nothing if it is not there or no figures of ours."""
+    """The content of metrics.json; an empty dict if there is none, or it is not of this program."""
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -98,7 +98,7 @@ def read_metrics(folder: pathlib.Path) -> dict[str, Any]:
 def figures_of_other_split(folder: pathlib.Path, weights: str, split: str) -> dict[str, Any]:
     """Earlier figures of the same weights on the other split, which stay in metrics.json.
 
-    Those of --ood_dataset go, with their pictures, which do not say of which split they are.
+    Those of --ood_dataset are dropped and their pictures removed, because the pictures' names do not say the split.
     """
     metrics = read_metrics(folder)
     found = [name for name in SPLITS if name != split and name in metrics and metrics.get("weights") == weights]

@@ -46,7 +46,7 @@ def print_latents(figures: Mapping[str, Any], *, has_window: bool) -> None:
     print_row("active units", figures["active_units"], note=f"of {len(figures['rate_per_latent'])} latents")
     if "aggregate_posterior_kl" in figures:
         print_row("aggregate posterior KL", figures["aggregate_posterior_kl"], note="from the prior, by moments")
-    if not figures["active_units"] and figures["num_examples"] > 1:  # a latent in use varies over examples
+    if not figures["active_units"] and figures["num_examples"] > 1:  # one example cannot show whether a latent varies
         print(COLLAPSED.format(", or a smaller --window" if has_window else ""))
 
 
@@ -70,13 +70,13 @@ def print_probes(figures: Mapping[str, Any], *, is_conditional: bool) -> None:
     print_row(name, 100 * figures["neighbours_accuracy"], unit="%", note=note)
     if "sample_agreement" in figures:
         right = f"{100 * figures['classifier_accuracy']:.1f}% of {figures['num_examples']:,} real ones"
-        note = f"of {figures['num_samples']:,}, by a linear classifier right in {right}"
+        note = f"of {figures['num_samples']:,}, by a linear classifier that is right on {right}"
         print_row("samples of their class", 100 * figures["sample_agreement"], unit="%", note=note)
 
 
 def print_out_of_distribution(figures: Mapping[str, Any], *, dataset: str, ood_dataset: str) -> None:
-    """How well the bound on log p(x) tells the dataset from the other one; both by name."""
-    note = f"of telling {dataset} from {ood_dataset} by log p(x)"
+    """How well the bound on log p(x) separates the dataset from the other one; both by name."""
+    note = f"of log p(x), {dataset} against {ood_dataset}"
     print_row("AUROC", figures["auroc"], digits=4, note=note)
     print_row("average precision", figures["average_precision"], digits=4)
 

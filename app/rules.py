@@ -21,7 +21,7 @@ CLUSTER = (
 
 
 class FlagError(UserError):
-    """A flag's value does not fit the data or the checkpoint, which was not known when the flags were read."""
+    """A flag's value does not fit the data or the checkpoint, which are read after the flags."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Rule:
     """`contradicts` is given the values of `settings`, in this order; `sentence` is formatted with them by name.
 
     kind: "points" for a rule that holds for points only, else "".
-    of_flags: it holds only where all of its settings were given, and not for defaults.
+    of_flags: the rule holds for settings that were given as flags, not for defaults.
     """
 
     settings: tuple[str, ...]
@@ -106,7 +106,7 @@ RULES = (
         of_flags=True,
     ),
 )
-NEEDS_BINARY_PIXELS = Rule(  # of a new run only: what is left to the data may still become binary
+NEEDS_BINARY_PIXELS = Rule(  # of new runs only: by default the data may still make the pixels binary
     ("likelihood", "window", "binarize"),
     lambda likelihood, window, binarize: window and LIKELIHOODS[likelihood].pixels == "binary" and binarize == "none",
     "--likelihood {likelihood} with a window needs binary pixels: --binarize dynamic or threshold",
@@ -114,7 +114,7 @@ NEEDS_BINARY_PIXELS = Rule(  # of a new run only: what is left to the data may s
 
 
 def contradiction(settings: Mapping[str, Any], kind: str = "", data: str = "") -> str | None:
-    """The sentence of the first rule that these settings break; rules about missing ones are passed over.
+    """The sentence of the first rule that these settings break; rules about missing ones are skipped.
 
     Args:
         settings: the flags that were given; or those of a whole run, with the `kind` and name of its `data`.
@@ -157,7 +157,7 @@ def verbs_of(given: Mapping[str, Any]) -> set[str]:
 
 
 def ignored(given: Container[str], verbs: set[str]) -> list[str]:
-    """The given settings that have no effect on what these verbs do."""
+    """The given settings that these verbs do not use."""
     return [name for name in ROWS if name in given and not verbs & {*ROWS[name].verbs}]
 
 
@@ -171,7 +171,7 @@ def flag_list(names: list[str]) -> str:
 
 
 def wrong_cluster(text: str | None) -> str | None:
-    """What is wrong with TF_CONFIG, which tells a worker the addresses of all and its own place; None if nothing is."""
+    """What is wrong with TF_CONFIG, which gives a worker all addresses and its own index; None if nothing is wrong."""
     if text is None:
         return "is not set"
     try:

@@ -17,8 +17,8 @@ from data import DataError, Dataset, OutOfReachError, is_path, load_dataset, sho
 from parts.catalogue import LIKELIHOODS, MODELS, NETWORKS, bound_on
 from storage.checkpoints import CheckpointError, read_header, refuse_differences, refuse_other_types
 
-EVALUATION_SAMPLES = 100  # of --evaluate, to estimate log p(x) with
-FALLBACK = "mnist_sample"  # what the run without --dataset uses where MNIST is out of reach
+EVALUATION_SAMPLES = 100  # per example, with which --evaluate estimates log p(x)
+FALLBACK = "mnist_sample"  # what a run without --dataset uses if MNIST is out of reach
 # What the header of a run's checkpoint holds, by type, besides its settings.
 HEADER = {
     "epoch": int,
@@ -42,7 +42,7 @@ class Run:
     Args:
         source: the checkpoint to continue, evaluate or sample; None for a new run.
         model_arguments: of vae.build_model.
-        notes: what the user should know of how the settings were resolved.
+        notes: messages for the user about how the settings were resolved.
     """
 
     settings: Settings
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def caption(self) -> str:
-        """What stands above every picture, but for the dataset."""
+        """The line above every picture, without the dataset."""
         return f"run {self.settings.model}/{self.folders.name}"
 
     @property
@@ -75,8 +75,8 @@ def read_run(path: str | os.PathLike) -> dict[str, Any]:
     """
     header = read_header(path)
     refuse_other_types(path, header, HEADER)
-    for name, known in (("model", MODELS), ("network", NETWORKS), ("likelihood", LIKELIHOODS)):
-        if header["config"][name] not in known:
+    for name, table in (("model", MODELS), ("network", NETWORKS), ("likelihood", LIKELIHOODS)):
+        if header["config"][name] not in table:
             raise CheckpointError(f"{path} is of a {name} that this program does not know: {header['config'][name]}")
     later = {name: stored_type(name) for name in names(kept=True, added_later=True) if name in header["config"]}
     refuse_other_types(path, header["config"], later, "header's config")
@@ -88,7 +88,7 @@ def open_checkpoint(given: Mapping[str, Any]) -> tuple[pathlib.Path | None, dict
 
     Raises:
         CheckpointError: if it is not there, or the flags ask for another model or other data than its own.
-        FlagError: if a flag cannot change where it stands.
+        FlagError: if a flag cannot change at this point of the run.
     """
     if not (given.get("load_weights") or given.get("checkpoint")) and "train" in verbs_of(given):
         return None, None
@@ -100,7 +100,7 @@ def open_checkpoint(given: Mapping[str, Any]) -> tuple[pathlib.Path | None, dict
         del asked["dataset"]  # the same data may lie elsewhere now; their fingerprint is compared
     if asks_for_test_set(given, header):
         del asked["validation_size"]
-    refuse_differences(path, stored | header["model"], asked)  # a model knows also what was left to its network
+    refuse_differences(path, stored | header["model"], asked)  # a model's arguments have default widths too
     if header.get("step") and "train" in verbs_of(given):
         for name in ("batch_size", "seed"):
             if given.get(name, stored[name]) != stored[name]:
@@ -110,13 +110,13 @@ def open_checkpoint(given: Mapping[str, Any]) -> tuple[pathlib.Path | None, dict
 
 
 def asks_for_test_set(given: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
-    """Whether a model that was chosen on a validation split is now to be tested."""
+    """Whether a model that was chosen on a validation split is to be tested now."""
     is_test = "evaluate" in verbs_of(given) and "train" not in verbs_of(given)
     return is_test and given.get("validation_size") == 0 and header["config"]["validation_size"] > 0
 
 
 def refuse_labels(given: Mapping[str, Any], model: Mapping[str, Any], path: str | os.PathLike = "") -> None:
-    """Raise a FlagError or CheckpointError unless the model can be asked for these classes."""
+    """Raise a FlagError or CheckpointError unless the model can draw these classes."""
     labels = given.get("labels")
     if not labels:
         return
@@ -131,7 +131,7 @@ def refuse_labels(given: Mapping[str, Any], model: Mapping[str, Any], path: str 
 
 
 def find_checkpoint(given: Mapping[str, Any]) -> pathlib.Path:
-    """--checkpoint, else the run's own; a run that fell back to other data is found without naming it.
+    """--checkpoint, else the run's own. Without --dataset this may be the run that fell back to other data.
 
     Raises:
         CheckpointError: if it is not there.
@@ -147,20 +147,20 @@ def find_checkpoint(given: Mapping[str, Any]) -> pathlib.Path:
     fallback = own_folders({**given, "dataset": FALLBACK}).newest
     if "dataset" not in given and fallback.exists():
         return fallback
-    naming = ("model", "dataset", "run_name", "checkpoint_dir")
-    naming = [name for name in naming if given.get(name, getattr(DEFAULTS, name)) != getattr(DEFAULTS, name)]
-    command = shlex.join(["python", "assignment.py", *(part for name in naming for part in (f"--{name}", given[name]))])
+    named_by = ("model", "dataset", "run_name", "checkpoint_dir")
+    needed = [name for name in named_by if given.get(name, getattr(DEFAULTS, name)) != getattr(DEFAULTS, name)]
+    command = shlex.join(["python", "assignment.py", *(part for name in needed for part in (f"--{name}", given[name]))])
     raise CheckpointError(f"there is no checkpoint at {own}: train first ({command}), or name a file with --checkpoint")
 
 
 def own_folders(given: Mapping[str, Any]) -> Folders:
-    """The folders of the run that these settings name, be it there or not."""
+    """The folders of the run that these settings name; they need not exist."""
     model, dataset = (given.get(name, getattr(DEFAULTS, name)) for name in ("model", "dataset"))
     return folders_of(given, model, given.get("run_name") or default_run_name(dataset))
 
 
 def default_run_name(dataset: str) -> str:
-    """The dataset's name, without the ending that marks runs set aside."""
+    """The dataset's name. The ending of runs that were set aside, .previous, becomes -previous."""
     name = short_name(dataset)
     return name if without_ending(name) == name else name.replace(PREVIOUS, "-previous")
 
@@ -171,13 +171,13 @@ def folders_of(given: Mapping[str, Any], model: str, run_name: str) -> Folders:
 
 
 def run_of_file(path: pathlib.Path, model: str) -> str:
-    """The name of the run that a checkpoint belongs to: a run is where its file lies."""
-    folder = pathlib.Path(os.path.abspath(path)).parent  # a link to a folder is the run of its own name
+    """The name of the run that a checkpoint belongs to: that of its folder in MODEL/RUN, elsewhere that of the file."""
+    folder = pathlib.Path(os.path.abspath(path)).parent  # a linked folder is a run of its own name
     return folder.name if folder.parent.name == model else path.name.removesuffix(CHECKPOINT).strip(".") or model
 
 
 def choose_folders(given: Mapping[str, Any], source: pathlib.Path | None, header: Mapping[str, Any] | None) -> Folders:
-    """Where the run's files are: beside its checkpoint, if it has one, unless --run_name says otherwise."""
+    """The folders of a new run, or of the run that its checkpoint belongs to, unless --run_name says otherwise."""
     if source is None or "checkpoint" not in given:
         model = header["config"]["model"] if header else given.get("model", DEFAULTS.model)
         return folders_of(given, model, source.parent.name) if source else own_folders(given)
@@ -198,34 +198,36 @@ def open_dataset(given: Mapping[str, Any], header: Mapping[str, Any] | None) -> 
         DataError: if it cannot be had or is not the one of the checkpoint.
     """
     stored = header["config"] if header else {}
-    known = {name: getattr(DEFAULTS, name) for name in ("dataset", "data_dir", "image_size", "validation_size")}
-    known |= {name: as_setting(stored[name]) for name in known if name in stored}
-    known |= {name: given[name] for name in known if name in given}
+    data_settings = {name: getattr(DEFAULTS, name) for name in ("dataset", "data_dir", "image_size", "validation_size")}
+    data_settings |= {name: as_setting(stored[name]) for name in data_settings if name in stored}
+    data_settings |= {name: given[name] for name in data_settings if name in given}
     offline, fallback_from, notes = given.get("offline", False), None, []
     try:
-        dataset = load_dataset(known["dataset"], known["data_dir"], image_size=known["image_size"], offline=offline)
+        dataset = load_dataset(
+            data_settings["dataset"], data_settings["data_dir"], image_size=data_settings["image_size"], offline=offline
+        )
     except OutOfReachError as error:
         if "dataset" in given or header:
             raise
         notes.append(
             f"NOTE: MNIST is out of reach, so this run uses {FALLBACK}, 5,000 digits with figures of its own. {error}"
         )
-        fallback_from = known["dataset"]
-        dataset = load_dataset(FALLBACK, image_size=known["image_size"])
+        fallback_from = data_settings["dataset"]
+        dataset = load_dataset(FALLBACK, image_size=data_settings["image_size"])
     if header:
-        refuse_other_data(dataset, header, must_match="train" in verbs_of(given) or is_path(known["dataset"]))
+        refuse_other_data(dataset, header, must_match="train" in verbs_of(given) or is_path(data_settings["dataset"]))
     if header and asks_for_test_set(given, header):
         trained_on = dataset.hold_out(header["config"]["validation_size"]).train
         dataset = dataclasses.replace(dataset, train=trained_on)
-    elif known["validation_size"]:
-        dataset = dataset.hold_out(known["validation_size"])
+    elif data_settings["validation_size"]:
+        dataset = dataset.hold_out(data_settings["validation_size"])
     return dataset, fallback_from, notes
 
 
 def refuse_other_data(dataset: Dataset, header: Mapping[str, Any], *, must_match: bool) -> None:
     """Raise a DataError unless a checkpoint can be continued or evaluated with this dataset, before its hold-out.
 
-    Figures of a named dataset may be had from another source, in another order; a validation split may not.
+    Test figures may use a named dataset from another source, in another order. Validation figures may not.
     """
     shapes = {"data_shape": list(dataset.data_shape), "num_classes": dataset.num_classes}
     for name, found in shapes.items():
@@ -251,32 +253,30 @@ def resolve(
     dataset: Dataset | None,
     fallback_from: str | None = None,
 ) -> Run:
-    """The run that flags, checkpoint and data make. `dataset` may be missing where a checkpoint needs none.
+    """The run that flags, checkpoint and data define. `dataset` may be None if the checkpoint needs no data.
 
     Raises:
         FlagError: for settings that contradict the data or one another.
     """
     folders, notes, verbs = choose_folders(given, source, header), [], verbs_of(given)
-    used = dict(given)
     if header is None:
-        named = {"dataset": FALLBACK} if fallback_from else {}
+        fallback = {"dataset": FALLBACK} if fallback_from else {}
         if fallback_from and "run_name" not in given:
-            folders = own_folders({**given, **named})
-        values = defaults_for(used, dataset) | named
+            folders = own_folders({**given, **fallback})
+        values = defaults_for(given, dataset) | fallback
         arguments = {name: as_stored(values[name]) for name in ARCHITECTURE}
         arguments |= {"data_shape": list(dataset.data_shape), "num_classes": dataset.num_classes}
         refuse_labels(given, arguments)
         refuse_data(values, dataset)
     else:
-        idle = ignored(given, verbs)
-        notes += [f"NOTE: ignored here: --{', --'.join(idle)}"] if idle else []
-        used = {name: value for name, value in given.items() if name not in idle}
+        without_effect = ignored(given, verbs)
+        notes += [f"NOTE: ignored here: --{', --'.join(without_effect)}"] if without_effect else []
         stored, arguments = header["config"], header["model"]
         values = dataclasses.asdict(DEFAULTS) | {
             name: as_setting(stored[name]) for name in names(kept=True) if name in stored
         }
         values |= {name: as_setting(arguments[name]) for name in ARCHITECTURE if name in arguments}
-        values |= used
+        values |= {name: value for name, value in given.items() if name not in without_effect}
         values["run_name"] = given.get("run_name", stored["run_name"])
         changed = [name for name in names(per_epoch=True) if "train" in verbs and values[name] != stored[name]]
         notes += [f"{name}: {values[name]:g} from now on, {stored[name]:g} before" for name in changed]
@@ -285,8 +285,8 @@ def resolve(
     if values["num_importance_samples"] is None:
         values["num_importance_samples"] = EVALUATION_SAMPLES if "evaluate" in verbs else 0
     values |= {verb: verb in verbs for verb in ("train", "evaluate", "sample")}
-    kept_from = header["fallback_from"] if header else fallback_from
-    return Run(Settings(**values), folders, source, arguments, kept_from, tuple(notes))
+    fallback_from = header["fallback_from"] if header else fallback_from
+    return Run(Settings(**values), folders, source, arguments, fallback_from, tuple(notes))
 
 
 def defaults_for(given: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
@@ -305,8 +305,8 @@ def asked_pixels(given: Mapping[str, Any]) -> set[str]:
     """ "binary" or "levels" where --binarize or --likelihood asked for such pixels."""
     if given.get("binarize", "none") != "none":
         return {"binary"}
-    asked_for_others = "likelihood" in given and LIKELIHOODS[given["likelihood"]].pixels != "binary"
-    return {"levels"} if "binarize" in given or asked_for_others else set()
+    is_other_likelihood = "likelihood" in given and LIKELIHOODS[given["likelihood"]].pixels != "binary"
+    return {"levels"} if "binarize" in given or is_other_likelihood else set()
 
 
 def refuse_data(settings: Mapping[str, Any], dataset: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""--sample, and the end of a training: samples.png, samples.npz, and the manifold where there are two latents."""
+"""--sample, and the end of training: write samples.png, samples.npz and, with two latents, manifold.png."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,13 @@ from pictures.manifold import draw_manifold
 from pictures.samples import draw_samples, save_samples
 from vae import VAE
 
-MOST_NAMED = 20  # classes in the name of a file
+MOST_NAMED = 20  # most class numbers in the name of a file
 
 
 def sample(run: Run, model: VAE, dataset: Dataset | None, class_names: Sequence[str], dataset_name: str) -> None:
-    """Draw samples; `dataset` is needed for points, which are drawn beside it.
+    """Draw samples. `dataset` is needed only for points, which are drawn beside the data.
 
-    Samples of some classes only, as --sample --labels 3 7 asks for, are called samples_3_7.
+    `--sample --labels 3 7` writes samples_3_7.png and samples_3_7.npz, so that samples.png keeps all classes.
     """
     settings, album = run.settings, album_of(run, dataset_name)
     samples = samples_of(run, model, class_names)

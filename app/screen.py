@@ -1,4 +1,4 @@
-"""The standard streams, made such that printing never ends a run."""
+"""Standard streams with which printing never ends a run."""
 
 import contextlib
 import errno
@@ -10,7 +10,7 @@ LOST = (errno.EPIPE, errno.EIO, errno.EBADF)  # a pipe without a reader, a termi
 
 
 class Unbroken:
-    """A text stream that goes on in silence once nobody reads it any more, as after `| head -1`."""
+    """A text stream that drops its text once nobody reads it any more, as after `| head -1`."""
 
     def __init__(self, stream):
         self.stream = stream
@@ -31,14 +31,14 @@ class Unbroken:
         except OSError as error:
             if error.errno not in LOST:
                 raise
-            to_nowhere(self.stream.fileno())  # with what the stream still holds
+            to_nowhere(self.stream.fileno())  # also what the stream still buffers
 
     def __getattr__(self, name: str):
         return getattr(self.stream, name)
 
 
 def to_nowhere(descriptor: int) -> None:
-    """Have a file descriptor lead to the null device."""
+    """Redirect a file descriptor to the null device."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     if nowhere != descriptor:
         os.dup2(nowhere, descriptor)
@@ -47,14 +47,14 @@ def to_nowhere(descriptor: int) -> None:
 
 @contextlib.contextmanager
 def unbroken_streams() -> Iterator[None]:
-    """Within this context stdout and stderr take any text, closed, cut off or of another encoding."""
+    """Within this context stdout and stderr accept any text, whatever their encoding, even if they are closed."""
     before = sys.stdout, sys.stderr
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:  # it was closed by whoever started the program
             to_nowhere(descriptor)
             setattr(sys, name, os.fdopen(descriptor, "w", closefd=False))
-        if hasattr(getattr(sys, name), "reconfigure"):  # the streams of a notebook have it not, and need it not
-            getattr(sys, name).reconfigure(errors="backslashreplace")  # file names may hold what no screen can show
+        if hasattr(getattr(sys, name), "reconfigure"):  # a notebook's streams lack it and do not need it
+            getattr(sys, name).reconfigure(errors="backslashreplace")  # file names may have undecodable characters
         setattr(sys, name, Unbroken(getattr(sys, name)))
     try:
         yield

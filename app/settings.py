@@ -27,23 +27,23 @@ FEW_STEPS, MOST_PICTURES, MOST_EPOCHS = 1500, 5, 100  # of runs on few images
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """All that the program knows of a setting, besides its name, type and default.
+    """All that the program knows about a setting, besides its name, type and default.
 
     Args:
-        parse: makes a value of the flag's text.
+        parse: turns the flag's text into a value.
         switch: the flag takes no value.
         optional_value: the flag alone means true.
         several: the flag takes one value or more.
-        by: defaults under conditions; a `Computed` where they are no constants.
-        default_text: the default in words, where its value does not tell.
+        by: defaults by condition; a `Computed` for one that is not a constant.
+        default_text: the default in words, where the value does not explain itself.
         fixed: a checkpoint fixes it; another value is refused.
         kept: a continued run keeps it unless it is given anew.
         added_later: checkpoints of earlier versions may lack it.
-        verbs: what it concerns. Elsewhere it is ignored with a note, or refused if it is `strict`.
-        models: what it can be given for.
-        reported: it stands in metrics.json.
+        verbs: those that use it. The others ignore it with a note, or refuse it if it is `strict`.
+        models: those that have it.
+        reported: metrics.json has it.
         per_machine: the machines of one training may differ in it.
-        per_epoch: a continued run may change it, and records from which epoch on it held.
+        per_epoch: a continued run may change it; the run records the epoch from which each value holds.
     """
 
     group: str
@@ -118,47 +118,48 @@ ARCHITECTURE = {"fixed": True, "reported": True}
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a run is: every setting, resolved. Its rows are the flags' rows."""
+    """Every setting of a run, resolved. Each field is also the row of a flag."""
 
     train: bool = row(False, WHAT, "train, then evaluate and draw the pictures", switch=True, verbs=VERBS)
-    evaluate: bool = row(False, WHAT, "evaluate a checkpoint on held-out data: metrics.json", switch=True, verbs=VERBS)
-    sample: bool = row(False, WHAT, "draw from a checkpoint: samples.png and samples.npz", switch=True, verbs=VERBS)
+    evaluate: bool = row(False, WHAT, "evaluate a checkpoint on held-out data", switch=True, verbs=VERBS)
+    sample: bool = row(False, WHAT, "draw samples from a checkpoint (samples.npz)", switch=True, verbs=VERBS)
     compare: tuple[str, ...] = row(
-        (), WHAT, "runs side by side, each a checkpoint, a folder, RUN or MODEL/RUN", values.path, several=True,
-        metavar="RUN", default_text="none", **EVERYWHERE
+        (), WHAT, "compare runs side by side; each is a checkpoint, a folder, MODEL/RUN or RUN", values.path,
+        several=True, metavar="RUN", default_text="none", **EVERYWHERE
     )  # fmt: skip
 
     num_importance_samples: int | None = row(
-        None, EVALUATION, "draws for each example to estimate log p(x) with; 0 for the ELBO alone",
+        None, EVALUATION, "draws per example to estimate log p(x) with; 0: the ELBO only",
         whole(0, 1_000_000), metavar="K", default_text="100 for --evaluate, else 0", **OF_FIGURES
     )  # fmt: skip
     max_examples: int | None = row(
-        None, EVALUATION, "evaluate a random choice of so many held-out examples", whole(1), metavar="N",
+        None, EVALUATION, "evaluate on N held-out examples, chosen at random", whole(1), metavar="N",
         default_text="all", **OF_FIGURES
     )  # fmt: skip
     ood_dataset: str | None = row(
-        None, EVALUATION, "other data, or noise: how well the bound on log p(x) tells them from the test set",
+        None, EVALUATION, "another dataset, or noise: how well the bound on log p(x) separates the test set from it",
         values.dataset("noise"), metavar="NAME_OR_PATH", default_text="none", **OF_FIGURES
     )  # fmt: skip
 
-    model: str = choice("vae", MODEL, MODELS, "which model", fixed=True)
+    model: str = choice("vae", MODEL, MODELS, "the model: VAE, conditional VAE or lossy VAE", fixed=True)
     dataset: str = row(
         "mnist", DATA, "a name, such as mnist_sample, fashion_mnist, cifar10 or moons (docs/data.md has all); a folder "
-        "of images; or an .npz",
+        "of images; or an .npz file",
         values.dataset(), metavar="NAME_OR_PATH", fixed=True, per_machine=True
     )  # fmt: skip
     data_dir: str = row(
-        "data", DATA, "where local dataset files are looked for first", values.path, metavar="DIR", kept=True,
-        per_machine=True
+        "data", DATA, "folder in which to look first for the files of named datasets", values.path, metavar="DIR",
+        kept=True, per_machine=True
     )  # fmt: skip
     image_size: tuple[int, int] | None = row(
-        None, DATA, "bring images to N x N, or to height and width", whole(1, 2048), several=True, metavar="N",
-        default_text="as they are", fixed=True
+        None, DATA, "crop and resize images to N x N, or to height and width", whole(1, 2048), several=True,
+        metavar="N", default_text="as they are", fixed=True
     )  # fmt: skip
     offline: bool = row(False, DATA, "never use the network", switch=True)
     binarize: str = choice(
-        "none", DATA, ("none", "dynamic", "threshold"), "make pixels binary: drawn anew every time with their grey "
-        "value as probability, or cut at 1/2", by={"vlae drawings": "dynamic", "vlae drawings levels": "none"},
+        "none", DATA, ("none", "dynamic", "threshold"), "make pixels binary; dynamic: drawn anew at every use, with "
+        "the grey value as probability; threshold: cut at 1/2",
+        by={"vlae drawings": "dynamic", "vlae drawings levels": "none"},
         fixed=True, reported=True
     )  # fmt: skip
     validation_size: int = row(
@@ -167,54 +168,58 @@ class Settings:
     )  # fmt: skip
 
     latent_size: int = row(
-        15, MODEL, "latents in the code", whole(1, 4096), aliases=("--latent_dim",), metavar="N",
+        15, MODEL, "number of latents", whole(1, 4096), aliases=("--latent_dim",), metavar="N",
         by={"colour": 64, "vlae images": 12, "vlae colour": 64, "points": 2}, **ARCHITECTURE
     )  # fmt: skip
     likelihood: str = choice(
-        "bernoulli", MODEL, LIKELIHOODS, "p(x|z)",
+        "bernoulli", MODEL, LIKELIHOODS, "distribution of the data given the code, p(x|z)",
         by={"points": "sigma", "colour": "sigma", "photographs": "sigma", "vlae images": "logistic",
             "vlae drawings": "bernoulli", "vlae drawings levels": "logistic", "binary": "bernoulli"},
         **ARCHITECTURE
     )  # fmt: skip
     network: str = choice(
-        "mlp", MODEL, NETWORKS, "dense layers; strided convolutions; those with a residual block after each",
+        "mlp", MODEL, NETWORKS, "dense layers; strided convolutions; the same with a residual block after each",
         by={"colour": "conv", "vlae images": "resnet"}, **ARCHITECTURE
     )  # fmt: skip
     hidden_dims: tuple[int, ...] | None = row(
-        None, MODEL, "widths of the encoder, reversed in the decoder", whole(1, 8192), several=True, metavar="N",
+        None, MODEL, "widths of the encoder's layers; the decoder has them in reverse order", whole(1, 8192),
+        several=True, metavar="N",
         by={**{name: entry.hidden_dims for name, entry in NETWORKS.items()}, "points": (128, 128, 128)}, **ARCHITECTURE
     )  # fmt: skip
     activation: str = choice(
-        "gelu", MODEL, ACTIVATIONS, "of the hidden layers", by={"points": "leaky_relu", "vlae images": "elu"},
+        "gelu", MODEL, ACTIVATIONS, "activation function of the hidden layers",
+        by={"points": "leaky_relu", "vlae images": "elu"},
         **ARCHITECTURE
     )  # fmt: skip
     prior: str = choice(
-        "standard", MODEL, PRIORS, "p(z) or p(z|y): N(0, I), a Gaussian for each class, or a flow", by={"vlae": "flow"},
-        models=("vlae",), added_later=True, **ARCHITECTURE
+        "standard", MODEL, PRIORS, "p(z) or p(z|y): N(0, I), a Gaussian per class, or an autoregressive flow",
+        by={"vlae": "flow"}, models=("vlae",), added_later=True, **ARCHITECTURE
     )  # fmt: skip
     window: int = row(
-        0, MODEL, "width of the window of pixels that p(x|z) sees: odd, 0 for none", values.window, metavar="N",
+        0, MODEL, "width of the window of earlier pixels that p(x|z) sees; odd, 0: none", values.window, metavar="N",
         by={"vlae images": 7}, models=("vlae",), added_later=True, **ARCHITECTURE
     )  # fmt: skip
 
     batch_size: int = row(
-        128, TRAINING, "examples in a step, over all devices", whole(1), metavar="N",
+        128, TRAINING, "examples per training step, over all devices", whole(1), metavar="N",
         by={"few": at_most_all(32), "points": at_most_all(256)}, **PER_EPOCH
     )  # fmt: skip
     num_epochs: int = row(
-        10, TRAINING, "total epochs of the run", whole(1), aliases=("--n_epochs",), metavar="N",
+        10, TRAINING, "epochs of the run in total, with those before a continuation", whole(1),
+        aliases=("--n_epochs",), metavar="N",
         by={"colour": 20, "few": enough_epochs(10), "few colour": enough_epochs(20), "vlae images": 30,
             "vlae few": enough_epochs(30), "points": 50},
         **OF_TRAINING
     )  # fmt: skip
     learning_rate: float = row(
-        1e-3, TRAINING, "of Adam; of a VLAE's Muon it falls with the steps t, as 1 / (1 + t / 2000)",
+        1e-3, TRAINING, "learning rate of Adam; a VLAE's Muon divides it by 1 + t / 2000 in step t",
         real(values.SMALLEST, 1e30), aliases=("--lr",), metavar="X", by={"drawings many": 2e-3, "vlae images": 2e-3},
         **PER_EPOCH
     )  # fmt: skip
     beta: float = row(1.0, TRAINING, "weight of the rate in the loss", real(0), metavar="X", **PER_EPOCH)
     warmup_epochs: float = row(
-        0, TRAINING, "epochs of linear warm-up of that weight", real(0), metavar="X", by={"vlae images": 2}, **PER_EPOCH
+        0, TRAINING, "epochs in which the weight of the rate rises from 0 to beta", real(0), metavar="X",
+        by={"vlae images": 2}, **PER_EPOCH
     )  # fmt: skip
     free_bits: float = row(
         0.0, TRAINING, "nats that each latent may spend before its rate counts in the loss", real(0), metavar="X",
@@ -224,7 +229,8 @@ class Settings:
         False, TRAINING, "continue the run from its checkpoint, up to --num_epochs", switch=True
     )  # fmt: skip
     seed: int = row(
-        0, TRAINING, "of weights, order of examples, and all noise", whole(0), metavar="N", kept=True, per_epoch=True
+        0, TRAINING, "seed of the initial weights, the order of examples and all noise", whole(0), metavar="N",
+        kept=True, per_epoch=True
     )  # fmt: skip
 
     checkpoint: str | None = row(
@@ -232,11 +238,11 @@ class Settings:
         default_text="the run's own"
     )  # fmt: skip
     run_name: str | None = row(
-        None, FILES, "names the run's folders", values.name, metavar="NAME", default_text="the dataset's name",
+        None, FILES, "name of the run and its folders", values.name, metavar="NAME", default_text="the dataset's name",
         kept=True, per_machine=True, **EVERYWHERE
     )  # fmt: skip
     num_samples: int = row(
-        10, FILES, "images to draw, of each class if conditional", whole(1, 100_000), metavar="N",
+        10, FILES, "samples to draw; per class for a conditional model", whole(1, 100_000), metavar="N",
         by={"points": 1000}, kept=True, **OF_DRAWING
     )  # fmt: skip
     labels: tuple[int, ...] = row(
@@ -244,15 +250,19 @@ class Settings:
         models=tuple(name for name, entry in MODELS.items() if entry.labels != "never"), **OF_DRAWING
     )  # fmt: skip
     sample_and_save_frequency: int = row(
-        5, FILES, "epochs between pictures and kept checkpoints", whole(1), metavar="N",
+        5, FILES, "epochs between two kept checkpoints with pictures", whole(1), metavar="N",
         by={"few": Computed(f"at most {MOST_PICTURES} times", a_few_times), "points": 10, "vlae": 1}, **OF_TRAINING
     )  # fmt: skip
     save_every_steps: int = row(
         0, FILES, "also save the run's checkpoint every N steps of an epoch", whole(0), metavar="N",
         default_text="0: after each epoch only", added_later=True, **OF_TRAINING
     )  # fmt: skip
-    checkpoint_dir: str = row("model_ckpts", FILES, "of all runs", values.path, metavar="DIR", **EVERYWHERE)
-    output_dir: str = row("outputs", FILES, "of all runs", values.path, metavar="DIR", **EVERYWHERE)
+    checkpoint_dir: str = row(
+        "model_ckpts", FILES, "folder for the checkpoints of all runs", values.path, metavar="DIR", **EVERYWHERE
+    )
+    output_dir: str = row(
+        "outputs", FILES, "folder for the figures and pictures of all runs", values.path, metavar="DIR", **EVERYWHERE
+    )
     tensorboard: bool = row(
         False, FILES, "also write curves and epoch pictures for TensorBoard", values.boolean, optional_value=True,
         metavar="BOOL", verbs=("train",), strict=True, kept=True, added_later=True, per_machine=True
@@ -266,12 +276,12 @@ class Settings:
         "several machines (TF_CONFIG)", verbs=("train",), strict=True
     )  # fmt: skip
     num_replicas: int | None = row(
-        None, MACHINE, "of --strategy mirrored: the first N GPUs, or N shares of the CPU", whole(1, 1024), metavar="N",
-        default_text="all GPUs"
+        None, MACHINE, "with --strategy mirrored: use the first N GPUs, or N shares of the CPU", whole(1, 1024),
+        metavar="N", default_text="all GPUs"
     )  # fmt: skip
     mixed_precision: bool = row(
-        False, MACHINE, "networks compute in bfloat16, for GPUs that are fast at it; CPUs are slower", values.boolean,
-        optional_value=True, metavar="BOOL", kept=True, added_later=True, reported=True
+        False, MACHINE, "compute the networks in bfloat16, for GPUs that are fast at it; slower on CPUs",
+        values.boolean, optional_value=True, metavar="BOOL", kept=True, added_later=True, reported=True
     )  # fmt: skip
 
 
@@ -295,12 +305,12 @@ def default_of(name: str, words: set[str], num_examples: int, settings: Mapping[
 
 
 def as_stored(value: Any) -> Any:
-    """As JSON holds it, which has no tuples."""
+    """The value as JSON stores it: tuples become lists."""
     return list(value) if isinstance(value, tuple) else value
 
 
 def as_setting(value: Any) -> Any:
-    """As a Settings holds it: what JSON stores as a list is a tuple."""
+    """The value as Settings holds it: lists from JSON become tuples."""
     return tuple(value) if isinstance(value, list) else value
 
 

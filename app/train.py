@@ -1,4 +1,4 @@
-"""--train: from where a run stands to --num_epochs, leaving checkpoints, history and the pictures of epochs."""
+"""--train: train a run up to --num_epochs, and write checkpoints, history and the pictures of epochs."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ EPOCH_PICTURES = ("samples", "reconstructions")
 
 
 def train(run: Run, model: VAE, dataset: Dataset, state: TrainingState, header: Mapping[str, Any] | None) -> None:
-    """Train to --num_epochs; `state` is kept up to date. `header` is that of the checkpoint that is continued."""
+    """Train up to --num_epochs and keep `state` up to date. `header` is that of the checkpoint to continue."""
     settings, folders = run.settings, run.folders
     is_chief = devices.is_chief(model.distribute_strategy)
     is_own = run.source is not None and run.source.resolve().parent == folders.checkpoints.resolve()
@@ -35,7 +35,7 @@ def train(run: Run, model: VAE, dataset: Dataset, state: TrainingState, header: 
     has_newer = is_own and is_newer(folders.newest, header)
     was_cut_off = is_own and not has_newer and lacks_epoch_files(run, state, header)
     if header is not None and state.epoch >= settings.num_epochs:
-        if not is_own or has_newer:  # its figures would take the place of those of another run, or of a later epoch
+        if not is_own or has_newer:  # its figures would replace those of another run or a later epoch
             raise FlagError(
                 f"{run.source} has {state.epoch} epochs, so --num_epochs {settings.num_epochs} leaves nothing to "
                 "train: give more, or --evaluate"
@@ -82,7 +82,7 @@ def train(run: Run, model: VAE, dataset: Dataset, state: TrainingState, header: 
 
 
 def lacks_epoch_files(run: Run, state: TrainingState, header: Mapping[str, Any]) -> bool:
-    """Whether what a run keeps of its epoch is not all there, since it was killed just then."""
+    """Whether the run was killed after an epoch's checkpoint and before its kept files were written."""
     frequency = header["config"]["sample_and_save_frequency"]
     if state.step or not state.epoch or state.epoch % frequency:
         return False
@@ -108,7 +108,7 @@ def describe_start(run: Run, model: VAE) -> str:
 
 @dataclasses.dataclass
 class Recorder:
-    """Writes what a training leaves: checkpoints, history, pictures of epochs, events for TensorBoard."""
+    """Writes the files of a training: checkpoints, history, pictures of epochs, events for TensorBoard."""
 
     run: Run
     model: VAE
@@ -128,7 +128,7 @@ class Recorder:
         }
 
     def save(self, epoch: int | None = None) -> None:
-        """The run's newest checkpoint, or the one that is kept of an epoch."""
+        """Write the run's newest checkpoint, or the kept one of an epoch."""
         if self.is_chief:
             folders = self.run.folders
             path = folders.newest if epoch is None else folders.kept(epoch)

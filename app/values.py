@@ -1,4 +1,4 @@
-"""Texts of the command line -> values. Each function is an argparse type: it raises ArgumentTypeError, one line."""
+"""Texts of the command line -> values, as argparse types: a wrong text raises ArgumentTypeError with one line."""
 
 import argparse
 import difflib
@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 WIDEST_WINDOW = 63
-LARGEST = 2**31 - 1  # of 32-bit whole numbers
-SMALLEST = 1e-30  # above 0: what float32 still holds, with room for products
+LARGEST = 2**31 - 1  # 32-bit integer
+SMALLEST = 1e-30  # above 0; far enough above float32's limit for products
 
 
 def suggestion(word: str, known: Iterable[str], cutoff: float = 0.6, prefix: str = "") -> str:
@@ -17,7 +17,7 @@ def suggestion(word: str, known: Iterable[str], cutoff: float = 0.6, prefix: str
 
 
 def number(kind: type, minimum: float, *, maximum: float = LARGEST) -> Callable[[str], int | float]:
-    """A number within these bounds that 32 bits can tell from 0."""
+    """A parser of numbers within these bounds; one above 0 must not be 0 in float32."""
     words = f"a {'whole ' if kind is int else ''}number of at least {minimum:g}"
 
     def parse(text: str) -> int | float:

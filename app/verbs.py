@@ -1,4 +1,4 @@
-"""What the flags ask for, done: TensorFlow is there by now, and the run is resolved."""
+"""Performs a resolved run: trains, evaluates, samples. This module imports TensorFlow."""
 
 import contextlib
 import hashlib
@@ -26,7 +26,7 @@ from vae import VAE, build_model
 
 
 def perform(plan: Plan, strategy: tf.distribute.Strategy | None = None) -> None:
-    """Train, evaluate and sample, as the run's settings say; on one device without a strategy.
+    """Train, evaluate and sample, as the run's settings say. Without a strategy this is done on one device.
 
     Raises:
         UserError: for whatever can be reported in one line.
@@ -40,7 +40,7 @@ def perform(plan: Plan, strategy: tf.distribute.Strategy | None = None) -> None:
 
 
 def perform_on(plan: Plan, strategy: tf.distribute.Strategy) -> None:
-    """The verbs, one after the other; of several machines only the chief goes on after training."""
+    """Perform the verbs in turn. Of several machines only the chief goes on after training."""
     run, dataset, header = plan.run, plan.dataset, plan.header
     settings, is_chief = run.settings, devices.is_chief(strategy)
     for line in plan.lines():
@@ -53,7 +53,7 @@ def perform_on(plan: Plan, strategy: tf.distribute.Strategy) -> None:
         model = make_model(run, dataset)
     with holding(run.folders.both if settings.train and is_chief else ()):
         if header is not None:
-            header = header | load_weights(model, run.source)  # a training may have replaced the file meanwhile
+            header = header | load_weights(model, run.source)  # a training may have replaced the file since it was read
             model.optimizer.learning_rate.assign(settings.learning_rate)
         state = TrainingState.from_header(header) if header else TrainingState()
         if settings.strategy == "multi_worker":
@@ -72,7 +72,7 @@ def perform_on(plan: Plan, strategy: tf.distribute.Strategy) -> None:
 
 
 def make_model(run: Run, dataset: Dataset | None) -> VAE:
-    """A fresh model for the dataset, or one that the checkpoint's weights fit; compiled."""
+    """A compiled model: a fresh one for the dataset, or one that fits the checkpoint's weights."""
     settings, objective = run.settings, {}
     if settings.train:
         warmup_steps = round(settings.warmup_epochs * (len(dataset.train) // settings.batch_size))
@@ -89,7 +89,7 @@ def make_model(run: Run, dataset: Dataset | None) -> VAE:
 
 
 def refuse_other_workers(run: Run, model: VAE, dataset: Dataset, state: TrainingState) -> None:
-    """Raise a WorkersError, on each of them, unless all workers start from the same and with the same settings."""
+    """Raise a WorkersError on every worker unless all have the same settings, data and weights."""
     weights = hashlib.sha256(b"".join(variable.numpy().tobytes() for variable in all_variables(model)))
     shared = [name for name in names(kept=True) if not ROWS[name].per_machine]
     compared = {f"--{name}": getattr(run.settings, name) for name in shared} | {
@@ -101,7 +101,7 @@ def refuse_other_workers(run: Run, model: VAE, dataset: Dataset, state: Training
 
 @contextlib.contextmanager
 def saying_what_is_missing():
-    """A training that is stopped after its last epoch lacks figures and pictures."""
+    """Within this context, after training, a stop says that figures and pictures are missing."""
     try:
         yield
     except Stopped as stopped:

@@ -37,8 +37,8 @@ class ImportanceWeighter:
         """Estimates of log p(x), or log p(x|y), for each pair of x[examples[i]] and labels[i]: (pairs,) in nats.
 
         log of the mean of p(x, z) / q(z|x) over z ~ q(z|x) (Burda et al. 2016, eq. 8). On average it lies below
-        log p(x) and, but for noise, above the ELBO. The noise of an example depends on `seed` and its number alone,
-        and the first draws of many are those of few.
+        log p(x) and, but for noise, above the ELBO. The noise of an example depends only on `seed` and its number,
+        and with more samples the first draws stay the same.
         """
         if self.add_draws is None:
             self.add_draws = self.compile(x.shape[1:], labels.shape[1])
@@ -111,8 +111,8 @@ def log_likelihoods(
     "log_p_x" for a model without labels; for a conditional one "log_p_x_given_y" with the true labels y, if the
     batches have them, and, where `class_probs` gives p(y), the marginal "log_p_x" = log sum_y p(y) p(x|y).
 
-    For the marginal a pilot of a few draws scores every class. Those that matter are scored again with `num_samples`
-    fresh draws, as the true class always is; so each summand is right on average, or too low, and log_p_x a bound.
+    For the marginal a pilot of a few draws scores every class. The true class, and each class that matters, is
+    scored again with `num_samples` fresh draws. So on average each summand is right or too low, and log_p_x is a bound.
     """
     is_conditional = weighter.model.is_conditional
     x, labels = (np.concatenate(part) for part in zip(*((x, labels) for x, labels, _ in batches), strict=True))

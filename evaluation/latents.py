@@ -1,4 +1,4 @@
-"""The use that a model makes of its latents."""
+"""How much a model uses its latents."""
 
 import numpy as np
 import tensorflow as tf
@@ -11,10 +11,10 @@ ACTIVE = 0.01  # variance over the data of a latent's posterior mean, above whic
 def use_of_latents(model: VAE, terms: dict[str, np.ndarray], labels: np.ndarray, seed: int) -> dict:
     """How the latents are used, from `elbo_terms` and the labels of the same examples.
 
-    "active_units": how many have a posterior mean of a variance above 0.01 over the data (Burda et al. 2016, section
-    5.2). "rate_per_latent": their mean rates in nats. "aggregate_posterior_kl": the distance in nats of the aggregate
-    posterior, q(z|x) averaged over the data, from the prior: KL(q || p) of two Gaussians with the moments of draws from
-    each; left out where there are too few examples. For the prior N(0, I) the KL itself is at least as large.
+    "active_units": number of latents whose posterior mean has a variance above 0.01 over the data (Burda et al. 2016,
+    section 5.2). "rate_per_latent": their mean rates in nats. "aggregate_posterior_kl": the distance in nats of the
+    aggregate posterior, q(z|x) averaged over the data, from the prior: KL(q || p) of two Gaussians with the moments of
+    draws from each; left out if there are too few examples. For the prior N(0, I) the KL itself is at least as large.
     """
     mean, logvar = terms["mean"], terms["logvar"]
     used = {

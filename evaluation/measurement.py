@@ -26,7 +26,7 @@ class Measurement:
 
     Args:
         binarize, seed: how the examples are prepared; the noise of all figures.
-        max_examples: score a random choice of so many held-out examples; None for all.
+        max_examples: score this many held-out examples, chosen at random; None for all.
 
     Attributes:
         terms: the terms of the ELBO of every example, see `elbo_terms`.
@@ -55,7 +55,7 @@ class Measurement:
         return figures
 
     def latents(self) -> dict[str, Any]:
-        """The use of the latents."""
+        """How much the latents are used."""
         return use_of_latents(self.model, self.terms, self.held_out.labels, self.seed) | self.conditions
 
     def log_likelihoods(self, num_samples: int) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Measurement:
     def probes(self) -> dict[str, Any]:
         """How well classes can be read from posterior means, and, if conditional, from samples.
 
-        Empty where there are not several classes, one an example.
+        Empty unless there are several classes, and every example has one.
         """
         dataset = self.dataset
         if dataset.num_classes < 2 or dataset.has_several_labels():
@@ -168,5 +168,5 @@ def mean_and_error(name: str, values: Sequence[float]) -> dict[str, float]:
 
 
 def flat(batches: Batches) -> np.ndarray:
-    """The data of the batches, a row an example."""
+    """The data of the batches, one row per example."""
     return np.concatenate([x.numpy().reshape(len(x), -1) for x, _, _ in batches])

@@ -1,12 +1,12 @@
-"""How well scores tell the examples of one set from those of another."""
+"""How well scores separate the examples of one set from those of another."""
 
 import numpy as np
 
 
 def separation(inside: np.ndarray, outside: np.ndarray) -> dict[str, float]:
-    """How well a higher score tells examples of the test set from others: {"auroc", "average_precision"}.
+    """How well scores separate the test set (higher) from other examples: {"auroc", "average_precision"}.
 
-    AUROC is the chance that an example inside scores above one outside; the examples inside are the positive class.
+    AUROC is the probability that an inside example scores above an outside one; inside is the positive class.
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 

@@ -12,10 +12,9 @@ SAMPLE_BATCH = 100  # images that one compiled loop fills
 class Autoregressive(Likelihood):
     """p(x|z) = prod_i p(x_i | features_i(z), window_i(x)), pixel by pixel in raster order.
 
-    The window of a pixel is `window` pixels wide and ends at it: the window // 2 rows above, and what is left of it in
-    its own row. A masked convolution of the raw image joins the features, (batch, height, width, features), and layers
-    that see one pixel at a time do the rest; so the receptive field is the window, and drawing a pixel is a small
-    computation.
+    The window of a pixel is `window` pixels wide: the window // 2 rows above it, and the pixels to the left in its own
+    row. A masked convolution of the raw image is added to the features, (batch, height, width, features). The layers
+    after it see one pixel at a time. So the receptive field is exactly the window, and drawing a pixel is cheap.
 
     Args:
         pixel: the distribution of one pixel, a likelihood with `draw`.
@@ -64,7 +63,7 @@ class Autoregressive(Likelihood):
         return tf.concat(blocks, axis=0)[:num]
 
     def fill_in_order(self, features: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
-        """Images, drawn pixel by pixel, with the computation of one pixel for each."""
+        """Draw images pixel by pixel; each step computes one pixel only."""
         num = features.shape[0]
         height, width, channels = self.data_shape
         size = self.reach + 1, 2 * self.reach + 1, num, channels
@@ -74,7 +73,7 @@ class Autoregressive(Likelihood):
             tf.reshape(tf.transpose(tensor, (1, 2, 0, 3)), (height * width, num, -1)) for tensor in (features, uniform)
         )
         offset = tf.reshape(self.offset, (height * width, -1))
-        canvas = tf.fill((height + self.reach, width + 2 * self.reach, num, channels), 0.5)  # what padding stands for
+        canvas = tf.fill((height + self.reach, width + 2 * self.reach, num, channels), 0.5)  # like the padding
 
         def draw(i, canvas):
             row, column = i // width, i % width
@@ -89,7 +88,7 @@ class Autoregressive(Likelihood):
 
 
 def causal_mask(window: int) -> np.ndarray:
-    """(window // 2 + 1, window): 1 for the rows above and for what is left of the last row's middle."""
+    """(window // 2 + 1, window): 1 for the rows above, and in the last row for the places left of the middle."""
     mask = np.ones((window // 2 + 1, window), np.float32)
     mask[-1, window // 2 :] = 0.0
     return mask

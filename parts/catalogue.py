@@ -1,6 +1,6 @@
-"""What can be asked for by name, and what of it must be known before TensorFlow is imported.
+"""The models and parts that have names, with the properties that must be known before TensorFlow is imported.
 
-A new likelihood is a class in likelihoods.py and a row here; a new model a class in vae.py and a row here.
+A new model or likelihood is a class and a row here. A new network or prior also has an entry in its module's table.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ class ModelEntry:
 
     class_name: str  # in vae.py
     labels: str = "never"
-    large_steps: bool = False  # whose blocks of memory do not fit into a thread's arena
+    large_steps: bool = False  # a step's blocks of memory do not fit into a thread's arena
 
     def is_conditional(self, num_classes: int, prior: str) -> bool:
         """Whether its bound is on log p(x|y), not on log p(x)."""
@@ -34,7 +34,7 @@ class LikelihoodEntry:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkEntry:
-    """hidden_dims: the widths it has unless others are asked for."""
+    """hidden_dims: the default widths."""
 
     hidden_dims: tuple[int, ...]
     reads_points: bool = False

@@ -21,7 +21,7 @@ class Likelihood(keras.layers.Layer):
     params_per_channel = 1
     has_learned_scale = False  # one for all of x, so that a draw from p(x|z) looks like data and not like noise
     has_mean = True  # in closed form
-    # Of what pixels p(x|z) is a probability: "binary", or "levels" for 256 levels; None where it is a density.
+    # The pixels of which p(x|z) is a probability: "binary", or "levels" for 256 levels; None where it is a density.
     pixels: str | None = None
 
     def log_prob(self, x: tf.Tensor, params: tf.Tensor) -> tf.Tensor:
@@ -67,7 +67,7 @@ class Bernoulli(Likelihood):
         return self.draw(params, tf.random.stateless_uniform(tf.shape(params), seed))
 
     def draw(self, params, uniform):
-        """The sample that uniform noise of the shape of the data stands for."""
+        """The sample for this uniform noise, which has the shape of the data."""
         return tf.cast(uniform < self.mean(params), params.dtype)
 
 
@@ -102,7 +102,7 @@ class Sigma(Likelihood):
     has_learned_scale = True
     FIRST_LOG_STD = math.log(0.1)
     LEAST_LOG_STD = -7.0  # approached softly: data without noise would have an infinite density
-    SPEED = 10.0  # with which log_std follows its weight, to keep up with an error that falls by orders of magnitude
+    SPEED = 10.0  # log_std per unit of its weight, so that it keeps up with an error that falls by orders of magnitude
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -177,14 +177,14 @@ class DiscretizedLogistic(Likelihood):
         return self.draw(params, tf.random.stateless_uniform(shape, seed, minval=1e-7))
 
     def draw(self, params, uniform):
-        """The sample that uniform noise above 0, of the shape of the data, stands for."""
+        """The sample for this uniform noise above 0, which has the shape of the data."""
         return self.quantile(*self.location_and_log_scale(params), uniform)
 
     def of_colour_pixels(self):
         return ColourLogistic()
 
     def quantile(self, location, log_scale, uniform):
-        """The level below which lies the share `uniform` of the distribution."""
+        """The level at the quantile `uniform` of the distribution."""
         x = location + tf.exp(log_scale) * (tf.math.log(uniform) - tf.math.log1p(-uniform))
         return tf.round(tf.clip_by_value(x, 0.0, 1.0) * (self.LEVELS - 1)) / (self.LEVELS - 1)
 
@@ -206,7 +206,7 @@ class ColourLogistic(DiscretizedLogistic):
 
     def draw(self, params, uniform):
         location, log_scale, slopes = self.split(params)
-        x = self.quantile(location, log_scale, uniform)  # of which only red is right, then red and green, then all
+        x = self.quantile(location, log_scale, uniform)  # red is final; each pass makes one more channel final
         for _ in range(2):
             x = self.quantile(location + self.shift(x, slopes), log_scale, uniform)
         return x

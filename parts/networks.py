@@ -19,7 +19,7 @@ CONV_HEAD_WIDTH = 256
 
 @contextlib.contextmanager
 def computing_in(policy: str) -> Iterator[None]:
-    """Within this context layers are made with this dtype policy of Keras; those that say float32 keep to it."""
+    """Within this context layers are made with this dtype policy of Keras; those that ask for float32 keep it."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -60,7 +60,7 @@ def join(h: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
 class Encoder(keras.layers.Layer):
     """q(z|x) or q(z|x, y): a body that reads x, and a head that reads its features and the condition.
 
-    The head has a hidden layer: with a linear one the label could only shift the codes, and could not keep what it
+    The head has a hidden layer. In a linear head the label could only shift the codes; it could not keep what it
     already says out of them.
     """
 
@@ -81,7 +81,7 @@ class Decoder(keras.layers.Layer):
     """The parameters of p(x|z) or p(x|z, y): a body that reads the code joined with the condition, plus an offset.
 
     The offset, one number for each parameter, stands in for the body's last bias. Training starts it at the mean of the
-    data, so that the first epoch is not spent on finding that out.
+    data, so that the first epoch need not learn that.
     """
 
     def __init__(self, body: keras.layers.Layer, output_shape: Sequence[int], **kwargs):
@@ -187,7 +187,7 @@ class PixelLayers(keras.layers.Layer):
 class DoublingConv2D(keras.layers.Layer):
     """A 3x3 convolution to four times the channels, rearranged to twice the height and width (Shi et al. 2016).
 
-    It does the work of a transposed convolution, on CPUs several times faster and without its checkerboard.
+    It replaces a transposed convolution: on CPUs it is several times faster, and it has no checkerboard artefacts.
     """
 
     def __init__(self, filters: int, activation: str | None = None, *, use_bias: bool = True, **kwargs):
@@ -212,8 +212,8 @@ class CropTo(keras.layers.Layer):
         return x[:, top : top + self.height, left : left + self.width]
 
 
-# compiled: what XLA makes one program of in training, by measurement on CPUs (benchmarks/README.md): each "step", the
-# "loop" over the steps, or "nothing".
+# compiled: what XLA compiles in training, chosen by measurement on CPUs (benchmarks/README.md): each "step", the "loop"
+# over the steps, or "nothing".
 # steps_per_execution: training steps between two returns to Python, where a run can be stopped or saved
 NETWORKS = {
     "mlp": {

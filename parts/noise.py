@@ -1,6 +1,6 @@
-"""Noise from a seed, the same up to rounding whether XLA compiles what draws it or not.
+"""Noise from a seed, the same with XLA and without, up to rounding.
 
-Of TensorFlow's own draws that is true of integers only: XLA makes other floats of the same bits.
+TensorFlow's own random integers are the same, but not its floats: XLA makes other floats from the same bits.
 """
 
 import math
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 def normal(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """N(0, I), float32 (Box and Muller 1958); what begins a draw is also the draw of fewer rows.
+    """N(0, I), float32 (Box and Muller 1958); fewer rows from the same seed are the first rows.
 
     seed: an int32 tensor of shape (2,). Up to rounding, tf.random.stateless_normal gives the same outside of XLA.
     """

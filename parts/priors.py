@@ -17,7 +17,7 @@ class Prior(keras.layers.Layer):
     def __init__(self, latent_size: int, num_classes: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.latent_size = latent_size
-        self.num_classes = num_classes  # of which it knows; 0 for p(z)
+        self.num_classes = num_classes  # classes of p(z|y); 0 for p(z)
 
     def log_prob(self, z: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """log p(z|y) in nats, as one summand for each latent: (batch, latent) -> (batch, latent)."""
@@ -26,16 +26,16 @@ class Prior(keras.layers.Layer):
     def latent_rates(self, mean: tf.Tensor, logvar: tf.Tensor, z: tf.Tensor, condition=None) -> tf.Tensor:
         """KL(q(z|x) || p(z|y)) in nats, as one summand for each latent: (batch, latent).
 
-        Without a closed form it is estimated at the sample z ~ q by log q(z|x) - log p(z|y), which is right on average.
+        Without a closed form it is estimated at the sample z ~ q by log q(z|x) - log p(z|y), which is unbiased.
         """
         return normal_log_prob(z, mean, logvar) - self.log_prob(z, condition)
 
     def from_noise(self, noise: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
-        """The code that standard normal noise stands for: (batch, latent) -> (batch, latent)."""
+        """The code for this standard normal noise: (batch, latent) -> (batch, latent)."""
         raise NotImplementedError
 
     def to_noise(self, z: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
-        """The inverse of `from_noise`: what of a code its label does not say."""
+        """The inverse of `from_noise`: the part of the code that its label does not explain."""
         raise NotImplementedError
 
     def sample(self, num: int, seed: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
@@ -44,7 +44,7 @@ class Prior(keras.layers.Layer):
 
 
 class StandardNormalPrior(Prior):
-    """p(z) = N(0, I): it knows no classes."""
+    """p(z) = N(0, I), the same for every class."""
 
     def __init__(self, latent_size: int, num_classes: int = 0, **kwargs):
         super().__init__(latent_size, **kwargs)
@@ -64,11 +64,11 @@ class StandardNormalPrior(Prior):
 
 
 class GaussianPrior(Prior):
-    """p(z|y) = N(mean(y), diag(var(y))), both learned, one of each for a class."""
+    """p(z|y) = N(mean(y), diag(var(y))), both learned for each class."""
 
     def __init__(self, latent_size: int, num_classes: int = 0, **kwargs):
         super().__init__(latent_size, num_classes, **kwargs)
-        # Classes start apart: from one point they would have to break the symmetry first.
+        # Classes start at different means. With equal ones they would have to break the symmetry first.
         self.means = self.add_weight(
             shape=(max(num_classes, 1), latent_size),
             initializer=keras.initializers.RandomNormal(stddev=1.0 if num_classes else 0.0),
@@ -103,16 +103,16 @@ class GaussianPrior(Prior):
 class FlowPrior(Prior):
     """An autoregressive flow from N(0, I), conditional on the label (Chen et al. 2016, section 3.2).
 
-    Every step maps codes towards noise, and the order of the latents is reversed from one to the next. The density is
-    one pass in parallel; sampling inverts the steps latent by latent. A summand of `log_prob` belongs to a latent by
-    its place in the flow; only with one step is it log p(z_i | z_1 .. z_i-1).
+    Every step maps codes towards noise, and the order of the latents is reversed between steps. The density takes one
+    parallel pass; sampling inverts the steps latent by latent. Each summand of `log_prob` is given to the latent at its
+    place in the flow; only with one step is it log p(z_i | z_1 .. z_i-1).
     """
 
     rates_are_per_latent = False
 
     def __init__(self, latent_size: int, num_classes: int = 0, num_steps: int = 4, hidden_width: int = 256, **kwargs):
         super().__init__(latent_size, num_classes, **kwargs)
-        width = max(hidden_width, latent_size)  # a unit at least for every latent
+        width = max(hidden_width, latent_size)  # at least one unit per latent
         self.steps = [MaskedStep(latent_size, num_classes, width) for _ in range(num_steps)]
 
     def log_prob(self, z, condition=None):
@@ -124,7 +124,7 @@ class FlowPrior(Prior):
         return self.flow(z, condition)[0]
 
     def flow(self, z, condition):
-        """z brought to noise, and the log of the volume that each latent gains on the way: (batch, latent) each."""
+        """The noise that z is mapped to, and each latent's summand of the log-determinant: (batch, latent) each."""
         log_volume = tf.zeros_like(z)
         for step in self.steps:
             mean, logvar = step(z, condition)

@@ -1,6 +1,6 @@
-"""What a replica does within a step: it has some rows of the batch, their noise, and sums over all replicas.
+"""What a replica computes within a step: the noise of its rows of the batch, and sums over all replicas.
 
-Of n replicas number r has the rows r, r + n, r + 2n, ..., so that the losses are those of one device, up to rounding.
+Of n replicas, number r has the rows r, r + n, r + 2n, ... So the losses are those of one device, up to rounding.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ def batch_mean(values: tf.Tensor) -> tf.Tensor:
 
 
 def share_of_replica(loss: tf.Tensor) -> tf.Tensor:
-    """What a replica differentiates of its rows' mean loss. As optimizers sum the gradients of the replicas, which have
-    as many rows each, these sums are the gradients of the whole batch's mean."""
+    """The loss that a replica differentiates: the mean over its rows, divided by the number of replicas. All have the
+    same number of rows, so the sum of their gradients is the gradient of the whole batch's mean."""
     num_replicas = place()[1]
     return loss if num_replicas == 1 else loss / num_replicas
 
@@ -39,6 +39,6 @@ def sum_over_replicas(values: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
 
 
 def place() -> tuple[tf.Tensor | int, int]:
-    """The number of this replica, and how many there are; outside of a step, one."""
+    """The index of this replica and the number of replicas; (0, 1) outside of a step."""
     context = tf.distribute.get_replica_context()
     return (context.replica_id_in_sync_group, context.num_replicas_in_sync) if context else (0, 1)

@@ -22,5 +22,5 @@ class Album:
         return dataclasses.replace(self, prefix=prefix)
 
     def path(self, name: str) -> pathlib.Path:
-        """Of the picture of this name."""
+        """The path of the picture with this name."""
         return pathlib.Path(self.folder, f"{self.prefix}{name}")

@@ -1,4 +1,4 @@
-"""A few examples as the model is given them."""
+"""A few examples in the form that a model takes."""
 
 import tensorflow as tf
 

@@ -9,7 +9,7 @@ from pictures.album import Album
 
 
 def draw_history(album: Album, history: Sequence[Mapping[str, float]]) -> None:
-    """history.png"""
+    """Draw history.png."""
     visualize.save_history(album.path("history.png"), history, title="Training", caption=album.caption)
 
 

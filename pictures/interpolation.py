@@ -64,8 +64,8 @@ def choose_pairs(examples: Examples, *, same_class: bool, seed: int) -> tuple[np
 
 
 def slerp(start: np.ndarray, end: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """From start to end, (..., latent), by `share` in [0, 1]: along the great circle between their directions, the
-    length going evenly from one's to the other's; the codes stay where N(0, I) has its mass (White 2016)."""
+    """Spherical interpolation from start to end, (..., latent), by `share` in [0, 1] (White 2016). The direction
+    follows the great circle and the length changes linearly, so the codes stay where N(0, I) has its mass."""
     lengths = [np.linalg.norm(code, axis=-1, keepdims=True) for code in (start, end)]
     directions = [code / np.maximum(length, 1e-12) for code, length in zip((start, end), lengths, strict=True)]
     angle = np.arccos(np.clip(np.sum(directions[0] * directions[1], axis=-1, keepdims=True), -1, 1))

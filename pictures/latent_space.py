@@ -12,7 +12,7 @@ MOST_CODES = 3000
 
 
 def draw_latent_space(album: Album, model: VAE, dataset: Dataset, binarize: str, seed: int) -> None:
-    """Posterior means of held-out examples by class; their two main directions if more than 2-D."""
+    """Posterior means of held-out examples by class; with more than two latents, their two principal components."""
     examples = dataset.test.random_choice(MOST_CODES, seed)
     x, labels = to_batch(examples, binarize, seed)
     codes = np.concatenate([model.encode(x[i : i + 500], labels[i : i + 500])[0] for i in range(0, len(x), 500)])

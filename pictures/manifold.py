@@ -1,4 +1,4 @@
-"""manifold.png: what the plane of two latents is decoded to."""
+"""manifold.png: the plane of two latents, decoded."""
 
 import math
 import statistics
@@ -21,8 +21,8 @@ def draw_manifold(
 ) -> None:
     """A grid over the two latents, equally spaced in probability (Kingma and Welling 2014, figure 4).
 
-    The grid is of noise, which the prior turns into codes. A conditional model has one manifold for each class. Of
-    points it is drawn as a net over those of `dataset`.
+    The grid is of noise, which the prior turns into codes. A conditional model has one manifold per class. For points
+    it is drawn as a net over the points of `dataset`.
     """
     num_panels = min(len(class_names), MOST_PANELS) if model.is_conditional else 1
     columns = math.ceil(math.sqrt(num_panels))
@@ -52,7 +52,7 @@ def draw_manifold(
 
 
 def decode_plane(model: VAE, n: int, one_hot: np.ndarray | None, seed: int) -> np.ndarray:
-    """What n x n noises of equal probability are decoded to, under a label if the model is conditional: (n, n, ...)."""
+    """Decode an n x n grid of noise in equal steps of probability, with a label if conditional: (n, n, ...)."""
     normal = statistics.NormalDist()
     values = [normal.inv_cdf((i + 0.5) / n) for i in range(n)]
     noise = np.array([[across, -down] for down in values for across in values], np.float32)

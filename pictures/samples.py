@@ -1,4 +1,4 @@
-"""samples.png and samples.npz: what p(x|z) gives for z ~ p(z)."""
+"""samples.png and samples.npz: p(x|z) for codes z drawn from the prior."""
 
 import dataclasses
 import math
@@ -70,9 +70,9 @@ def save_samples(path: str | os.PathLike, samples: Samples) -> None:
 def draw_samples(
     album: Album, samples: Samples, class_names: Sequence[str], dataset: Dataset | None = None, *, name: str = "samples"
 ) -> None:
-    """<name>.png: images, a class a row or block of rows; points beside those of `dataset`, which images do not need.
+    """Draw <name>.png: images, each class in its own rows, or points beside those of `dataset` (images need none).
 
-    Of very many images the first are drawn.
+    If there are very many images, only the first are drawn.
     """
     path = album.path(f"{name}.png")
     if samples.is_points:

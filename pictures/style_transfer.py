@@ -13,9 +13,9 @@ MOST_EXAMPLES, MOST_CLASSES = 10, 20  # rows and columns
 
 
 def draw_style_transfer(album: Album, model: VAE, dataset: Dataset, binarize: str, seed: int) -> None:
-    """A row an example of another class: its code, decoded as each of the classes.
+    """One row per class: the code of an example, decoded as each of the classes.
 
-    Where the label reaches x only through the prior, what is kept of the code is the noise that it stands for.
+    If the label reaches x only through the prior, the noise behind the code is kept, not the code itself.
     """
     classes = dataset.test.labels.argmax(axis=1)
     order = np.random.default_rng(seed).permutation(len(classes))

@@ -1,4 +1,4 @@
-"""traversals.png: what each latent does on its own."""
+"""traversals.png: the effect of each latent alone."""
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +15,7 @@ MOST_LATENTS, STEPS = 10, 11  # rows and columns
 def draw_traversals(
     album: Album, model: VAE, dataset: Dataset, terms: dict[str, np.ndarray], binarize: str, seed: int
 ) -> None:
-    """One held-out example's code, each of the latents of the highest rate moved on its own.
+    """Take one held-out example's code, and change each of the latents with the highest rates alone.
 
     `terms` are those of `elbo_terms` in evaluation/elbo.py.
     """
@@ -29,7 +29,7 @@ def draw_traversals(
     labels = tf.repeat(labels, len(latents), axis=0)
     # Step by step: where p(x|z) has no mean, all of a row are drawn with the same noise.
     images = [model.decode(tf.constant(codes[:, step]), labels, seed) for step in range(STEPS)]
-    # Under a flow what is summed for one latent depends on the others too: only the sum is a rate.
+    # Under a flow the summand of one latent depends on the others too: only the sum is a rate.
     text = "rate {:.2f} nats" if model.rates_are_per_latent else f"{{:.2f}} of the rate's {rates.sum():.2f} nats"
     visualize.save_image_grid(
         album.path("traversals.png"),

@@ -24,7 +24,7 @@ class Examples:
         return Examples(self.x[index], self.labels[index])
 
     def random_choice(self, num: int, seed: int) -> "Examples":
-        """`num` of the examples, or all if they are fewer, in a random order: files may be sorted."""
+        """`num` of the examples, or all if they are fewer, in a random order, because files may be sorted."""
         return self[np.random.default_rng(seed).permutation(len(self))[:num]]
 
 

@@ -28,7 +28,7 @@ class ImageFolder:
 
 @dataclasses.dataclass
 class LeftOut:
-    """Paths in a folder that are not used, or not all of whose images are."""
+    """Paths in a folder that are not used, or only in part."""
 
     broken_links: list[pathlib.Path] = dataclasses.field(default_factory=list)
     linked_folders: list[pathlib.Path] = dataclasses.field(default_factory=list)
@@ -58,7 +58,7 @@ def read_image_folder(folder: pathlib.Path, image_size: tuple[int, int] | None =
     """Every image in a folder that Pillow can read; its sub-folders, if it has any, are classes.
 
     Args:
-        image_size: (height, width) of the images, which are cut to that shape and resized.
+        image_size: (height, width) of the images, which are cropped to that shape and resized.
 
     Raises:
         DataError: for a folder or a class without images, for images of different sizes (without `image_size`), and for
@@ -179,7 +179,7 @@ def read_images(
 def read_image(path: pathlib.Path, image_size: tuple[int, int] | None) -> tuple[np.ndarray, bool]:
     """The first frame of an image as (height, width, channels) uint8, and whether it has more frames.
 
-    It is upright, on white where it is transparent, and grey or RGB.
+    The result is upright and grey or RGB; transparent pixels are shown on white.
     """
     with warnings.catch_warnings(), Image.open(path, formats=readable_kinds()) as file:
         warnings.simplefilter("ignore")  # a real defect is an exception
@@ -202,7 +202,7 @@ def read_image(path: pathlib.Path, image_size: tuple[int, int] | None) -> tuple[
 
 
 def resized(images: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """Images (n, height, width, channels) in another size, cut and resized as by `read_image_folder`."""
+    """Images (n, height, width, channels) in another size, cropped and resized as by `read_image_folder`."""
     if images.shape[1:3] == tuple(image_size):
         return images
     results = aligned_empty((len(images), *image_size, images.shape[-1]))
@@ -212,6 +212,6 @@ def resized(images: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
 
 
 def fit(image: Image.Image, image_size: tuple[int, int]) -> np.ndarray:
-    """A grey or RGB image as (height, width, channels), cut at both ends to the shape of `image_size` and resized."""
+    """A grey or RGB image as (height, width, channels), cropped at both ends to the shape `image_size` and resized."""
     array = np.asarray(ImageOps.fit(image, image_size[::-1], Image.Resampling.LANCZOS))
     return array[..., np.newaxis] if array.ndim == 2 else array

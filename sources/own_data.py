@@ -1,4 +1,4 @@
-"""The user's own images, in a folder or an .npz (that of MedMNIST is one of its layouts) -> arrays."""
+"""The user's own images, from a folder or an .npz file (also in MedMNIST's layout) -> arrays."""
 
 import pathlib
 
@@ -94,7 +94,7 @@ def split_off_test(
     order = np.random.default_rng(seed).permutation(len(images))
     if labels is None or labels.ndim > 1:
         candidates = order
-    else:  # the only example of a class is for training
+    else:  # the only example of a class stays in training
         by_class = order[np.argsort(labels[order], kind="stable")]
         candidates = by_class[np.bincount(labels)[labels[by_class]] > 1]
         candidates = candidates if candidates.size else order
@@ -107,12 +107,12 @@ def split_off_test(
 
 
 def shuffled(images: np.ndarray, labels: np.ndarray | None, seed: int = 0) -> Labelled:
-    """Both in one random order, the images in place: any part of them is then like the whole."""
+    """Images and labels in one random order, the images in place. (Files may be sorted; a hold-out takes the end.)"""
     return rearranged(images, labels, np.random.default_rng(seed).permutation(len(images)))
 
 
 def rearranged(images: np.ndarray, labels: np.ndarray | None, order: np.ndarray) -> Labelled:
-    """Both in this order, the images in place."""
+    """Images and labels in this order, the images in place."""
     permute_rows(images, order)
     return images, None if labels is None else labels[order]
 

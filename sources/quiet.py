@@ -1,16 +1,16 @@
-"""TensorFlow, imported without its start-up chatter."""
+"""Imports TensorFlow without its start-up messages."""
 
 import os
 import sys
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow, which writes its chatter past Python straight to file descriptor 2."""
+    """Import TensorFlow, whose start-up messages go past Python straight to file descriptor 2."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's other programs need
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # other programs may need another
     if "tensorflow" in sys.modules:
         return
-    backend = os.environ.pop("MPLBACKEND", None)  # Keras imports matplotlib, which may not have the one of Jupyter
+    backend = os.environ.pop("MPLBACKEND", None)  # Keras imports matplotlib, which may lack Jupyter's backend
     sys.stderr.flush()
     stderr = os.dup(2)
     with open(os.devnull, "w") as nowhere:

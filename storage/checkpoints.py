@@ -1,8 +1,8 @@
 """One file per checkpoint, and it describes itself.
 
 A checkpoint is what `model.save_weights` writes (plain Keras reads it), plus a JSON header with all that is needed to
-rebuild and continue the run, plus a seal at its end: a SHA-256 digest of every byte before it, checked before HDF5
-sees one of them. It appears under its name only when it is whole.
+rebuild and continue the run, plus a seal at its end: a SHA-256 digest of every byte before it, which is checked
+before HDF5 opens the file. The file appears under its name only when it is complete.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ from storage.errors import UserError
 from storage.files import replacing
 
 FORMAT = 2
-SEAL = b"VAE checkpoint SHA-256: "  # begins the bytes at the end, which HDF5 and Keras leave alone
+SEAL = b"VAE checkpoint SHA-256: "  # starts the bytes at the end, which HDF5 and Keras ignore
 HEADER = "header"  # the name of the dataset that holds the JSON; an HDF5 attribute would end at 64 KiB
-LONGEST_REASON = 300  # characters of what Keras says in paragraphs
+LONGEST_REASON = 300  # characters; Keras writes several paragraphs
 
 
 class CheckpointError(UserError):
@@ -31,7 +31,7 @@ class CheckpointError(UserError):
 
 
 def save_model_weights(model, path: str | os.PathLike, header: Mapping[str, Any]) -> None:
-    """Write the model, its optimizer and `header` to `path`, replacing what is there only once all is on the disk.
+    """Write the model, its optimizer and `header` to `path`. A file there is replaced only by a complete one.
 
     Args:
         model: a model from `vae.build_model`; its `arguments` are added to the header.
@@ -44,7 +44,7 @@ def save_model_weights(model, path: str | os.PathLike, header: Mapping[str, Any]
     if (optimizer := getattr(model, "optimizer", None)) is not None:  # only a compiled model has the attribute
         header["iterations"] = int(optimizer.iterations.numpy())
     size = 2**20 + sum(variable.numpy().nbytes for variable in all_variables(model))
-    with replacing(path, size) as partial:  # HDF5 leaks and chatters on a full disk
+    with replacing(path, size) as partial:  # reserved, since HDF5 leaks and prints on a full disk
         model.save_weights(partial)
         with h5py.File(partial, "r+") as file:
             file[HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
@@ -53,7 +53,7 @@ def save_model_weights(model, path: str | os.PathLike, header: Mapping[str, Any]
 
 
 def weights_digest(model) -> str:
-    """SHA-256 of the model's weights: the same for figures and checkpoints of the same weights."""
+    """SHA-256 of the model's weights. It shows whether figures and a checkpoint are of the same weights."""
     sha256 = hashlib.sha256()
     for variable in model.weights:
         sha256.update(np.ascontiguousarray(variable.numpy()))
@@ -91,19 +91,19 @@ def load_weights(model, path: str | os.PathLike) -> dict[str, Any]:
         The header.
 
     Raises:
-        CheckpointError: as `read_header`, or if the checkpoint is another model's; all tensors are then as they were.
+        CheckpointError: as `read_header`, or if the checkpoint is another model's; all tensors are then unchanged.
     """
     header = read_header(path)
     refuse_differences(path, model.arguments | header["model"], model.arguments)  # an older header may have fewer
     with reading(path), unchanged_on_failure(model), warnings.catch_warnings():
-        warnings.filterwarnings("error", "Skipping variable loading")  # Keras would go on without the optimizer
+        warnings.filterwarnings("error", "Skipping variable loading")  # Keras only warns if the optimizer does not fit
         model.load_weights(path)
     return header
 
 
 @contextlib.contextmanager
 def unchanged_on_failure(model):
-    """Keras loads layer by layer: if one cannot be loaded, put those before it back."""
+    """Restore all tensors if loading fails. Keras loads layer by layer, and would leave the first ones changed."""
     held = [variable.numpy() for variable in all_variables(model)]
     try:
         yield
@@ -136,7 +136,7 @@ def show(value: Any) -> str:
 def refuse_other_types(path: str | os.PathLike, value: Any, wanted: Any, name: str = "header") -> None:
     """Raise a CheckpointError that names what is missing or of another type.
 
-    `wanted` is a type or a tuple of types; a dict of those by key, where there may be more; or a list of one for all.
+    `wanted` is a type or a tuple of types; a dict of them by key (more keys are allowed); or a list of one for all.
     """
     kinds = {dict: dict, list: list}.get(type(wanted), wanted)
     if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
@@ -152,7 +152,7 @@ def refuse_other_types(path: str | os.PathLike, value: Any, wanted: Any, name: s
 
 
 def seal(content: bytes | memoryview) -> bytes:
-    """What follows these bytes in a file: it shows whether one of them has changed."""
+    """The bytes to append to this content. They show whether any of it has changed."""
     return SEAL + hashlib.sha256(content).digest()
 
 
@@ -178,14 +178,14 @@ def refuse_all_but_plain_arrays(path: pathlib.Path, file: h5py.File) -> None:
 
 
 def is_plain(dataset: h5py.Dataset, file_size: int) -> bool:
-    """Whether it is an array of numbers without attributes, as Keras writes it, and all in this file."""
+    """Whether it is an array of numbers without attributes, as Keras writes it, and lies wholly in this file."""
     is_here = dataset.chunks is None and dataset.external is None and not dataset.is_virtual
     return is_here and dataset.dtype.kind in "biuf" and dataset.nbytes <= file_size and not len(dataset.attrs)
 
 
 @contextlib.contextmanager
 def reading(path: str | os.PathLike):
-    """Turn whatever HDF5, JSON or Keras make of a broken file into one clear error."""
+    """Turn any error of HDF5, JSON or Keras on a broken file into a CheckpointError of one line."""
     try:
         yield
     except CheckpointError:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: what a run writes replaces what was there only once it is on the disk."""
+"""Files that are complete or absent: a new file replaces an earlier one only when all of it is on the disk."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from storage.errors import UserError
 
-PARTIAL = ".partial."  # begins the names of files under way; their endings stay, which writers go by
+PARTIAL = ".partial."  # begins the names of unfinished files; writers infer the format from their endings
 
 
 class WriteError(UserError, OSError):
@@ -16,7 +16,7 @@ class WriteError(UserError, OSError):
 
 @contextlib.contextmanager
 def naming_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Turn what goes wrong in writing a file into a WriteError that names it."""
+    """Turn an OSError in writing a file into a WriteError that names the file."""
     try:
         yield
     except OSError as error:
@@ -28,13 +28,13 @@ def naming_errors(path: str | os.PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike, size: int = 0) -> Iterator[pathlib.Path]:
-    """The path of a new file to write, which takes the place of `path` at the end of the context.
+    """Gives the path of a new file to write, which replaces `path` at the end of the context.
 
     Args:
-        size: bytes that there must be room for, since some writers do not fail well where there is none.
+        size: bytes to reserve first, because some writers fail badly on a full disk.
 
     Raises:
-        WriteError: if it cannot be written, as on a full disk; what was at `path` is untouched then, as it is after
+        WriteError: if it cannot be written, as on a full disk. An earlier file at `path` is then untouched, as after
             any other exception.
     """
     path = pathlib.Path(path)
@@ -54,10 +54,10 @@ def replacing(path: str | os.PathLike, size: int = 0) -> Iterator[pathlib.Path]:
 
 
 def make_folder(folder: str | os.PathLike) -> None:
-    """Make a folder that can be written to, if it is not there.
+    """Make a folder, if it is not there, and check that it can be written to.
 
     Raises:
-        WriteError: if that cannot be.
+        WriteError: if it cannot be made or written to.
     """
     try:
         os.makedirs(folder, exist_ok=True)
@@ -70,6 +70,6 @@ def make_folder(folder: str | os.PathLike) -> None:
 
 
 def remove_partial(folder: str | os.PathLike) -> None:
-    """Delete what a killed run left half-written in its folder."""
+    """Delete the unfinished files that a killed run left in its folder."""
     for partial in pathlib.Path(folder).glob(f"{PARTIAL}*"):
         partial.unlink(missing_ok=True)

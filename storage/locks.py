@@ -19,7 +19,7 @@ class RunHeldError(UserError):
 
 @contextlib.contextmanager
 def holding(folders: Iterable[pathlib.Path]) -> Iterator[None]:
-    """Hold folders, which need not exist yet; the system lets go of them when the process ends, however it ends.
+    """Lock folders, which need not exist yet. The operating system unlocks them when the process ends or is killed.
 
     Raises:
         RunHeldError: if another process holds one of them.
@@ -34,7 +34,7 @@ def holding(folders: Iterable[pathlib.Path]) -> Iterator[None]:
 @contextlib.contextmanager
 def holding_one(folder: pathlib.Path) -> Iterator[None]:
     make_folder(folder.parent)
-    holder = folder.with_name(f".{folder.name}.holder")  # apart, since the lock file is emptied on opening
+    holder = folder.with_name(f".{folder.name}.holder")  # a file of its own: opening the lock file empties it
     lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
     with naming_errors(lock.lock_file):
         try:

@@ -1,7 +1,7 @@
 """What a run computes on: one device, several of one machine, or several machines (tf.distribute).
 
-A batch is always the whole one, whatever it is computed on. Of n replicas number r has its rows r, r + n, r + 2n, ...
-and draws the noise of these rows, so that the losses are those of one device, up to rounding.
+A batch is the same on any number of devices. Of n replicas, number r computes its rows r, r + n, r + 2n, ... with the
+noise of these rows. So the losses are those of one device, up to rounding.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ class DeviceError(UserError):
 
 
 class WorkersError(UserError):
-    """Several machines cannot train together, or no longer; the message says why."""
+    """Several machines cannot train together, or one of them was lost; the message says why."""
 
 
 def choose_device(wanted: str) -> str:
-    """--device -> a name for tf.device. TensorFlow itself would silently compute on the CPU.
+    """--device -> a name for tf.device. Without the check TensorFlow would silently use the CPU.
 
     Raises:
         DeviceError: if there is no such GPU.
@@ -48,7 +48,7 @@ def choose_device(wanted: str) -> str:
 
 
 def make_strategy(name: str, device: str, num_replicas: int | None) -> tf.distribute.Strategy:
-    """--strategy, --device and --num_replicas -> a strategy; for none TensorFlow's default one, of one replica.
+    """--strategy, --device and --num_replicas -> a strategy; for "none" TensorFlow's default one, with one replica.
 
     Raises:
         DeviceError: if there are not so many GPUs.
@@ -63,14 +63,14 @@ def make_strategy(name: str, device: str, num_replicas: int | None) -> tf.distri
     if name == "mirrored":
         return tf.distribute.MirroredStrategy(replica_devices(len(gpus), num_replicas))
     print("waiting for the other workers of TF_CONFIG, until all are there or Ctrl-C", flush=True)
-    # TensorFlow waits where Python's handlers are never called.
+    # While TensorFlow waits here, Python's signal handlers are never called.
     message = "cannot join the workers of TF_CONFIG: is the port free, are the addresses right?"
     with lost_connections_raise(message), handled_by(signal.SIG_DFL):
         return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def replica_devices(num_gpus: int, num_replicas: int | None) -> list[str]:
-    """The first GPUs, or as many shares of the CPU."""
+    """The names of the first GPUs; without a GPU, of shares of the CPU."""
     if num_gpus:
         if (num_replicas or 0) > num_gpus:
             raise DeviceError(f"--num_replicas {num_replicas}: TensorFlow sees {num_gpus} GPU here")
@@ -90,7 +90,7 @@ def distribute(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf
     num = strategy.num_replicas_in_sync
 
     def of_machine(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        """Its replicas take elements in turn."""
+        """The dataset of one machine, whose replicas take the elements in turn."""
         local = num // context.num_input_pipelines
         replicas = tf.data.Dataset.range(local).map(lambda number: number + context.input_pipeline_id * local)
         return batches.flat_map(
@@ -127,7 +127,7 @@ def refuse_differences(values: Mapping[str, Any], strategy: tf.distribute.Strate
 
 @contextlib.contextmanager
 def among_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Over several machines only the chief prints, and the loss of one is one line."""
+    """On several machines only the chief prints, and the loss of a worker is reported in one line."""
     with contextlib.ExitStack() as stack:
         if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             stack.enter_context(

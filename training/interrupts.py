@@ -1,5 +1,5 @@
-"""Ctrl-C, SIGTERM and SIGHUP (the terminal closes): the first stops the program at the next good moment, a second at
-once."""
+"""Ctrl-C, SIGTERM and SIGHUP (the terminal closes). The first signal stops the program at the next safe point, a second
+one at once."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name)
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C, SIGTERM or SIGHUP came, and the message says where that left the program."""
+    """Ctrl-C, SIGTERM or SIGHUP stopped the program; the message says where."""
 
     def __init__(self, number: int, message: str = "stopped"):
         super().__init__(message)
@@ -30,7 +30,7 @@ def stop(number: int, frame=None) -> NoReturn:
 
 @contextlib.contextmanager
 def handled_by(handler) -> Iterator[None]:
-    """Within this context the signals call `handler`, those excepted that whoever started the program has ignored."""
+    """Within this context the signals call `handler`. One that was ignored before, as under nohup, stays ignored."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     before = {number: earlier for number, earlier in before.items() if earlier != signal.SIG_IGN}
     for number in before:
@@ -44,8 +44,8 @@ def handled_by(handler) -> Iterator[None]:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[list[int]]:
-    """Within this context signals are only noted, in the list that it gives, and the first is raised at its end; a
-    second one ends the process at once, even in the middle of a long operation of TensorFlow."""
+    """Within this context signals are only added to the list that it gives; the first is raised at the end. A second
+    one ends the process at once, even during a long operation of TensorFlow."""
     received = []
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
@@ -65,13 +65,13 @@ def deferred() -> Iterator[list[int]]:
 
 
 def exit_at_the_second(receiver: socket.socket) -> None:
-    """Signal numbers arrive here as bytes, as soon as they are sent; Python's own handlers wait for TensorFlow."""
+    """Read signal numbers, which arrive as bytes as soon as they are sent. Python's handlers wait for TensorFlow."""
     if not receiver.recv(1):
         return
     time.sleep(0.1)
     with contextlib.suppress(BlockingIOError):
         receiver.setblocking(False)
-        receiver.recv(100)  # a program that started this one may pass on the Ctrl-C that this one has had itself
+        receiver.recv(100)  # a parent process may pass on the Ctrl-C that this one has received already
     receiver.settimeout(1)
     try:
         number = receiver.recv(1)

@@ -1,4 +1,4 @@
-"""The training loop: figures after every epoch, a progress bar, and nothing lost where it stops."""
+"""The training loop: figures after every epoch, a progress bar, and a save when it is stopped."""
 
 import contextlib
 import math
@@ -24,15 +24,15 @@ class TrainingError(UserError):
 
 @default_keras_settings()
 def compile_model(model: VAE, learning_rate: float = 1e-3) -> None:
-    """Give the model its optimizer, and build that, as `train` and loading a checkpoint to continue need it."""
+    """Give the model its optimizer and build it. `train` needs this, and so does loading a checkpoint to continue."""
     model.compile(OPTIMIZERS[model.optimizer_name](learning_rate), jit_compile=False)
     model.optimizer.build(model.trainable_variables)
 
 
 @contextlib.contextmanager
 def exchanged_weights(model: VAE) -> Iterator[None]:
-    """Within this context the weights that the optimizer steps on and their averages have changed places. Outside of
-    training the model has the averages, which are what is evaluated, saved and sampled."""
+    """Within this context the weights that the optimizer updates are exchanged with their averages. Outside of training
+    the model has the averages: these are evaluated, saved and sampled."""
     model.optimizer.exchange_weights()
     try:
         yield
@@ -54,21 +54,21 @@ def train(
     after_epoch: Callable[[int], None],
     save_every_steps: int = 0,
 ) -> None:
-    """Train from where `state` stands, which is kept up to date, to the end of epoch num_epochs.
+    """Train from `state`, which is kept up to date, to the end of epoch num_epochs.
 
     After each epoch its row (epoch, then loss, elbo, rate, distortion of training and held-out data) is added to the
     history, then `save()`, `report(row, seconds)` and `after_epoch(epoch)` are called. `save()` is also called within
     an epoch, every `save_every_steps` steps and when a signal asks to stop. It finds the averaged weights in the model.
 
     Raises:
-        TrainingError: if the loss or a weight is no longer finite; that is never saved.
-        Stopped: after Ctrl-C, SIGTERM or SIGHUP, when the step under way has ended and has been saved.
+        TrainingError: if the loss or a weight is no longer finite. Such weights are never saved.
+        Stopped: after Ctrl-C, SIGTERM or SIGHUP, when the current step has ended and its weights are saved.
         WorkersError: if one of several machines is lost.
     """
     with deferred() as received, ProgressBar(state.epoch, num_epochs) as progress:
 
         def signal_received() -> int:
-            """The signal that a machine has received, if one has; 0 if none."""
+            """The signal that any machine has received; 0 if none has."""
             return int(gather([received[0] if received else 0], model.distribute_strategy).max())
 
         training = Training(
@@ -97,8 +97,8 @@ def train(
 
 
 class Training:
-    """What is done between the steps of an epoch: the state is kept up to date, saves are in time, and a signal or a
-    loss that is not finite stops the training."""
+    """Runs the steps of an epoch. Between them it updates the state, saves when that is due, and stops at a signal or a
+    loss that is not finite."""
 
     def __init__(
         self,
@@ -116,10 +116,10 @@ class Training:
         self.batch_size, self.save, self.save_every_steps = batch_size, save, save_every_steps
         self.signal_received = signal_received
         self.steps = Steps(model)
-        self.started = time.perf_counter()  # the steps under way
+        self.started = time.perf_counter()  # when the current steps began
 
     def train(self, batches: tf.data.Dataset) -> dict[str, float]:
-        """Train on the batches that are left of the epoch; returns the means over the whole of it."""
+        """Train on the remaining batches of the epoch; returns the means over the whole epoch."""
         self.started = time.perf_counter()
         first = self.state.step
         self.progress.start_epoch(self.state.epoch, first + len(batches), first)
@@ -129,11 +129,11 @@ class Training:
             for num_steps, figures in self.steps.train(batches, self.save_every_steps):
                 self.after_block(first + num_steps, figures)
                 self.progress.update(first + num_steps, figures)
-        self.state.running = running_means(self.model)  # the evaluation starts them anew
+        self.state.running = running_means(self.model)  # the evaluation resets them
         return {tracker.name: float(tracker.result()) for tracker in self.model.trackers}
 
     def after_block(self, step: int, figures: Mapping[str, tf.Tensor]) -> None:
-        """So many steps of the epoch are done."""
+        """Called when `step` steps of the epoch are done."""
         state, now = self.state, time.perf_counter()
         if not math.isfinite(figures["loss"]):
             num_replicas = self.model.distribute_strategy.num_replicas_in_sync
@@ -151,10 +151,10 @@ class Training:
         self.started = time.perf_counter()
 
     def save_within_epoch(self) -> None:
-        """Save the averages of the weights. The step before a loss that is not finite may look well, so they must have
-        a finite one on a held-out batch."""
+        """Save the averaged weights, if their loss on a held-out batch is finite. The training loss may still be finite
+        in the last step before it diverges."""
         self.state.running = running_means(self.model)
-        with exchanged_weights(self.model):  # a second time: the averages are back
+        with exchanged_weights(self.model):  # exchanged again: the model has the averages
             for figures in self.steps.test(self.held_out_batches.take(1)):
                 if not math.isfinite(figures["loss"]):
                     where = f"after step {self.state.step} of epoch {self.state.epoch + 1}"

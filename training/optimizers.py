@@ -12,7 +12,7 @@ from parts.replicas import sum_over_replicas
 
 @dataclasses.dataclass(frozen=True)
 class Slots:
-    """A weight and what the optimizer keeps of it. (Keras would take weights in a plain list for the optimizer's.)"""
+    """A weight and the optimizer's variables for it. (Keras would take weights in a plain list for its own.)"""
 
     weight: keras.Variable
     momentum: keras.Variable
@@ -23,8 +23,8 @@ class Slots:
 class AveragedAdam(keras.optimizers.Optimizer):
     """Adam (Kingma and Ba 2015) that also keeps a running average of the weights (Polyak and Juditsky 1992).
 
-    The average does as well as the weights at the end of a decaying learning rate, but no end has to be known: a run of
-    4 epochs is the first part of one of 10. After t steps its momentum is min(`averaging`, t / (t + 9)).
+    The average is as good as weights at the end of a decaying learning rate, but the end need not be known: a run of 4
+    epochs is the first part of a run of 10. After t steps its momentum is min(`averaging`, t / (t + 9)).
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class AveragedAdam(keras.optimizers.Optimizer):
         self.averaging = averaging
 
     def build(self, variables):
-        """Make the slots; their order is that of the checkpoints."""
+        """Make the slots. Checkpoints store them in this order."""
         if self.built:
             return
         super().build(variables)
@@ -59,7 +59,7 @@ class AveragedAdam(keras.optimizers.Optimizer):
         ]
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
-        """One step. As in Keras, the gradients of the batch are the sums of those that the replicas give."""
+        """Do one step. As in Keras, the gradients of the replicas are summed."""
         if not self.built:
             self.build(trainable_variables)
         if trainable_variables is not None and any(
@@ -93,7 +93,7 @@ class AveragedAdam(keras.optimizers.Optimizer):
         average.assign(decay * average + (1.0 - decay) * weight)
 
     def move(self, weight, gradient, momentum, velocity, learning_rate) -> None:
-        """Update one weight; here as Adam does."""
+        """Update one weight by Adam's rule."""
         step = tf.cast(self.iterations + 1, weight.dtype)
         beta_1_power, beta_2_power = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
         alpha = learning_rate * tf.sqrt(1 - beta_2_power) / (1 - beta_1_power)
@@ -112,10 +112,10 @@ class AveragedAdam(keras.optimizers.Optimizer):
 class AveragedMuon(AveragedAdam):
     """Muon for the kernels of dense and convolutional layers (Jordan et al. 2024), AveragedAdam for all else.
 
-    A kernel steps along its momentum made orthogonal, so that no direction is learnt more slowly for being seldom in
-    the gradients. Its root mean square is fixed (Liu et al. 2025, eq. 4), so that one learning rate serves both. At
-    step t that is learning_rate / (1 + t / DECAY_STEPS): large steps keep information out of the codes, and, unlike a
-    decay towards a last epoch, this one leaves 2 + 2 epochs the same as 4.
+    A kernel moves along its orthogonalized momentum, so directions that are rare in the gradients are learned as fast
+    as others. The root mean square of the step is fixed (Liu et al. 2025, eq. 4), so one learning rate serves both. At
+    step t it is learning_rate / (1 + t / DECAY_STEPS), since large steps keep information out of the codes. This decay
+    does not depend on the last epoch, so 2 + 2 epochs are the same as 4.
     """
 
     MOMENTUM = 0.95
@@ -144,7 +144,7 @@ OPTIMIZERS = {"adam": AveragedAdam, "muon": AveragedMuon}
 
 
 def clipped(gradients: Sequence[tf.Tensor], largest_norm: float) -> list[tf.Tensor]:
-    """The gradients, shortened together to this norm where theirs is larger; not finite if one of them is not."""
+    """The gradients, scaled together to this norm if theirs is larger; not finite if one of them is not."""
     norm = tf.sqrt(tf.reduce_sum(tf.stack([tf.reduce_sum(tf.square(gradient)) for gradient in gradients])))
     scale = largest_norm * tf.minimum(1.0 / norm, 1.0 / largest_norm) + (norm - norm)
     return [gradient * scale for gradient in gradients]

@@ -9,7 +9,7 @@ FIGURES = ("loss", "elbo", "rate", "distortion")
 
 
 class ProgressBar:
-    """One bar for the whole run, with the running figures and the time left; none where no terminal would show it."""
+    """One bar for the whole run, with the running figures and the time left; hidden if stderr is no terminal."""
 
     def __init__(self, first: int, num_epochs: int):
         """`first` counts the epochs done before."""
@@ -24,7 +24,7 @@ class ProgressBar:
         self.bar.close()
 
     def start_epoch(self, epoch: int, num_steps: int, step: int = 0) -> None:
-        """An epoch, counted from 0, of which some steps may have been done before."""
+        """Start an epoch, counted from 0, of which `step` steps are done already."""
         self.done = (epoch - self.first) * num_steps
         self.bar.total = (self.num_epochs - self.first) * num_steps
         self.bar.set_description(f"epoch {epoch + 1}/{self.num_epochs}", refresh=False)
@@ -32,6 +32,6 @@ class ProgressBar:
             self.bar.n = self.bar.initial = self.done + step
 
     def update(self, step: int, figures: Mapping[str, float]) -> None:
-        """So many steps of the epoch are done."""
+        """Show that `step` steps of the epoch are done."""
         self.bar.set_postfix({name: f"{float(figures[name]):.2f}" for name in FIGURES}, refresh=False)
         self.bar.update(self.done + step - self.bar.n)

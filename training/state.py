@@ -1,4 +1,4 @@
-"""Where a training stands: what changes from step to step, apart from what the run is."""
+"""The state of a training: what changes from step to step, apart from the run's settings."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,15 +7,15 @@ from typing import Any
 
 @dataclasses.dataclass
 class TrainingState:
-    """All in values that JSON keeps exactly.
+    """Where a training stands, in values that JSON keeps exactly.
 
     Attributes:
         history: a row of figures for each whole epoch, of which there are `epoch`.
-        step: steps done of the epoch under way.
+        step: steps done of the current epoch.
         running: the variables of the running means of those steps, by the metric's name.
         train_seconds, train_images: of all steps, without evaluations.
-        settings: what was set from which epoch on, as {"from_epoch": 1, "learning_rate": 0.002, ...}; a row for each
-            change. Checkpoints of earlier versions have none.
+        settings: the settings and the epoch from which they hold, as {"from_epoch": 1, "learning_rate": 0.002, ...}; a
+            row for each change. Checkpoints of earlier versions have none.
     """
 
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
@@ -28,7 +28,7 @@ class TrainingState:
 
     @classmethod
     def from_header(cls, header: Mapping[str, Any]) -> "TrainingState":
-        """The state that a checkpoint holds among other things; what an earlier version left out is as at the start."""
+        """The state in a checkpoint's header. What an earlier version did not store has its initial value."""
         names = [field.name for field in dataclasses.fields(cls)]
         return cls(**{name: header[name] for name in names if name in header})
 
@@ -36,7 +36,7 @@ class TrainingState:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def note_settings(self, epoch: int, settings: Mapping[str, Any]) -> None:
-        """Note what is set from this epoch on, counted from 1, if it differs from what was."""
+        """Record the settings that hold from this epoch on, counted from 1, if they have changed."""
         last = {**self.settings[-1]} if self.settings else {}
         last.pop("from_epoch", None)
         if last != dict(settings):

@@ -18,7 +18,7 @@ class Steps:
     def __init__(self, model: VAE):
         self.model = model
         self.strategy = model.distribute_strategy
-        has_replicas = self.strategy.num_replicas_in_sync > 1  # with these neither XLA nor a loop over steps works
+        has_replicas = self.strategy.num_replicas_in_sync > 1  # XLA and a loop over steps do not work with these
         self.train_next = step_function(model, model.train_step) if has_replicas else block_function(model)
         self.test_next = step_function(model, model.test_step)
 
@@ -46,7 +46,7 @@ class Steps:
 def step_function(model: VAE, step: Callable) -> Callable[[Iterator], dict[str, tf.Tensor]]:
     """A function that does one step, on all replicas, with the next batch of an iterator."""
 
-    @tf.function(reduce_retracing=True, autograph=False)  # which would translate all that a step calls, for seconds
+    @tf.function(reduce_retracing=True, autograph=False)  # which would convert all that a step calls, for seconds
     def next_step(iterator):
         model.distribute_strategy.run(step, args=(next(iterator),))
         return running_figures(model)
@@ -57,7 +57,7 @@ def step_function(model: VAE, step: Callable) -> Callable[[Iterator], dict[str, 
 def block_function(model: VAE) -> Callable[[Iterator], dict[str, tf.Tensor]]:
     """A function that does all training steps of a block, the next one of an iterator over blocks of batches.
 
-    A block is padded to the largest size, so that XLA, which compiles what NETWORKS says, does so once.
+    A block is padded to the largest size, so that XLA compiles once. NETWORKS says what it compiles.
     """
     compiled = NETWORKS[model.arguments["network"]]["compiled"]
     if compiled == "loop" and model.arguments["window"]:
