@@ -62,7 +62,6 @@ DATASETS: dict[str, Callable[[str, pathlib.Path, bool], RawData]] = {
     "circles": functools.partial(load_toy_set, noise=0.05, factor=0.5),
     "blobs": functools.partial(load_toy_set, centers=3, cluster_std=0.6),
 }
-TOY_SETS = [name for name, load in DATASETS.items() if getattr(load, "func", None) is load_toy_set]
 NOISE, NUM_NOISE = "noise", 10_000
 GREY_OF_RGB = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow has it
 LEAST_SIMILARITY = 0.75  # of a name and the suggested one: minst and mnist have 0.80, omniglot and octmnist 0.62
@@ -312,13 +311,17 @@ def load_others(dataset: str, data_dir: str, data_shape: Sequence[int], *, offli
         )  # fmt: skip
         return make_dataset(NOISE, RawData("uniform noise", {"train": (x[:1], None), "test": (x, None)}))
     name = resolve_name(dataset)
-    are_points = name in TOY_SETS
-    if are_points != is_points:
+    image_size = None if is_points or not is_path(name) else data_shape[:2]  # named data may be points
+    loaded = load_dataset(name, data_dir, image_size=image_size, offline=offline)
+    if loaded.is_points != is_points:
         raise DataError(
-            f"{short_name(name)} has {'points' if are_points else 'images'}, the model is of the other kind"
+            f"{short_name(name)} has {'points' if loaded.is_points else 'images'}, the model is of the other kind"
         )
-    loaded = load_dataset(name, data_dir, image_size=None if is_points else data_shape[:2], offline=offline)
     x = loaded.test.x
+    if not is_points:
+        from sources.image_folders import resized  # only where it is needed: it imports Pillow
+
+        x = resized(x, data_shape[:2])
     if x.shape[-1] > data_shape[-1]:
         x = np.rint(x @ GREY_OF_RGB).astype(np.uint8)[..., np.newaxis]
     elif x.shape[-1] < data_shape[-1]:

@@ -33,15 +33,16 @@ def compare(given: Mapping[str, Any]) -> None:
     paths = [find_checkpoint(name, checkpoint_dir) for name in given["compare"]]
     rows, curves, headers = [], {}, []
     for label, path in zip(short_labels(paths), dict.fromkeys(paths), strict=True):
+        header = read_run(path)
+        if not header["history"]:
+            raise CheckpointError(f"{path} has no whole epoch yet to compare")
         with reading(path):
-            header = read_run(path)
-            if not header["history"]:
-                raise CheckpointError(f"{path} has no whole epoch yet to compare")
             rows.append(describe(label, path, header, output_dir))
             curves[label] = held_out_curves(header["history"])
-            headers.append(header)
+        headers.append(header)
     rows += averages_over_seeds(rows, headers)
-    table = [[shown(row[column]) for column in COLUMNS] for row in rows]
+    columns = [column for column in COLUMNS if any(row[column] is not None for row in rows)]
+    table = [[shown(row[column]) for column in columns] for row in rows]
     folder = output_dir / given.get("run_name", "comparison")
     make_folder(folder)
     write_table(folder / "comparison.csv", COLUMNS, rows)
@@ -51,9 +52,9 @@ def compare(given: Mapping[str, Any]) -> None:
         if len(found := sorted({str(row[condition]) for row in rows})) > 1
     ]
     note = f"Not comparable with one another: {'; '.join(differences)}" if differences else ""
-    visualize.save_comparison(folder / "comparison.png", curves, COLUMNS, table, note)
-    widths = [max(map(len, column)) for column in zip(COLUMNS, *table, strict=True)]
-    for line in (COLUMNS, *table):
+    visualize.save_comparison(folder / "comparison.png", curves, columns, table, note)
+    widths = [max(map(len, column)) for column in zip(columns, *table, strict=True)]
+    for line in (columns, *table):
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
     for difference in differences:
         print(f"NOTE: these figures are not comparable with one another: {difference}")
@@ -121,13 +122,16 @@ def describe(label: str, path: pathlib.Path, header: Mapping[str, Any], output_d
     }
     metrics = read_metrics(output_dir / config["model"] / run_of_file(path, config["model"]))
     figures = metrics.get(split)
-    if is_of(header, metrics) and isinstance(figures, dict) and "log_p_x" in figures:
-        row |= {
-            "log p(x)": figures["log_p_x"],
-            "±": figures.get("log_p_x_standard_error"),
-            "K": figures["num_importance_samples"],
-            "n of log p(x)": figures["num_examples"],
+    if is_of(header, metrics) and isinstance(figures, dict):
+        names_there = {
+            "log p(x)": "log_p_x",
+            "±": "log_p_x_standard_error",
+            "K": "num_importance_samples",
+            "n of log p(x)": "num_examples",
         }
+        found = {column: figures.get(name) for column, name in names_there.items()}
+        if isinstance(found["log p(x)"], float) and isinstance(found["±"], float | type(None)):
+            row |= found
     return row
 
 

@@ -14,7 +14,6 @@ from storage.files import make_folder
 
 PREVIOUS = ".previous"  # a new run moves an earlier one of its name to <run>.previous
 CHECKPOINT = ".weights.h5"
-RESULTS = ("history.csv", "metrics.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,35 +64,39 @@ def set_aside(folders: Folders) -> None:
         remove_unfinished(folders, filled)
         return
     for folder in filled:
-        shutil.rmtree(previous(folder), ignore_errors=True)
-        move(folder, previous(folder))
+        is_replacing = previous(folder).exists()
+        remove(previous(folder))
+        move(folder, previous(folder), ", in place of the one there" if is_replacing else "")
 
 
 def remove_unfinished(folders: Folders, filled: list[pathlib.Path]) -> None:
     """Remove the files of a run that was stopped in its first epoch; outputs with results belong to another run."""
     for folder in filled:
-        if folder != folders.checkpoints and any((folder / name).exists() for name in RESULTS):
+        if folder != folders.checkpoints and any(path.name != "tensorboard" for path in visible(folder)):
             move(folder, free_place(folder))
         else:
-            shutil.rmtree(folder)
+            remove(folder)
             print(f"an earlier run was stopped in its first epoch: removed {folder}")
 
 
 def branch_off(folders: Folders, source: pathlib.Path, epoch: int) -> None:
     """Go back to an earlier checkpoint of a run: set its newer state aside, and keep what both branches share."""
-    name = source.resolve().name
     place = free_place(*folders.both)
     for folder in folders.both:
-        if folder.exists():
-            move(folder, folder.with_name(place.name))
-        make_folder(folder)
-        for path in folder.with_name(place.name).glob("epoch_*"):
+        branch = folder.with_name(f".{folder.name}.branch")  # whole before it takes the run's place
+        remove(branch)
+        make_folder(branch)
+        for path in folder.glob("epoch_*"):
             found = re.match(r"epoch_(\d+)[._]", path.name)
             if path.is_file() and found and int(found[1]) <= epoch:
-                shutil.copy2(path, folder / path.name)
+                shutil.copy2(path, branch / path.name)
+        if folder == folders.checkpoints:
+            shutil.copy2(source, branch / folders.newest.name)
+        if folder.exists():
+            move(folder, folder.with_name(place.name))
+        branch.rename(folder)
     aside = folders.checkpoints.with_name(place.name)
-    shutil.copy2(aside / name, folders.newest)
-    print(f"the run goes back to {name}, the end of epoch {epoch}: its newer state is in {aside}")
+    print(f"the run goes back to {source.name}, the end of epoch {epoch}: its newer state is in {aside}")
 
 
 def free_place(*folders: pathlib.Path) -> pathlib.Path:
@@ -105,9 +108,21 @@ def free_place(*folders: pathlib.Path) -> pathlib.Path:
     )
 
 
-def move(folder: pathlib.Path, place: pathlib.Path) -> None:
+def visible(folder: pathlib.Path) -> list[pathlib.Path]:
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
+def remove(path: pathlib.Path) -> None:
+    """Remove a folder, or a link or file in its place, if it is there."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+
+
+def move(folder: pathlib.Path, place: pathlib.Path, note: str = "") -> None:
     folder.rename(place)
-    print(f"an earlier run was at {folder}: moved to {place}")
+    print(f"an earlier run was at {folder}: moved to {place}{note}")
 
 
 def without_ending(run_name: str) -> str:

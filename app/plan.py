@@ -1,19 +1,19 @@
 """What is checked before TensorFlow is imported: the checkpoint, the data, and the run that they define."""
 
-import contextlib
 import dataclasses
 import importlib.util
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from app.folders import is_newer, previous
+from app.inputs import open_checkpoint, open_dataset
+from app.records import read_history
 from app.rules import FlagError, verbs_of
-from app.run import Run, open_checkpoint, open_dataset, resolve
+from app.run import Run, resolve
 from app.settings import DEFAULTS
 from data import Dataset, load_others
 from parts.catalogue import MODELS, NETWORKS
-from storage.checkpoints import CheckpointError, read_header
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +78,7 @@ def make_plan(source: Source) -> Plan:
         dataset, fallback_from, notes = open_dataset(given, header)
     run = resolve(given, source.checkpoint, header, dataset, fallback_from)
     refuse_figures_of_another_run(run, header)
+    refuse_idle_training(run, header)
     return Plan(run, header, dataset, open_other_data(run, dataset), [*run.notes, *notes])
 
 
@@ -88,17 +89,34 @@ def require_tensorboard() -> None:
 
 
 def refuse_figures_of_another_run(run: Run, header: Mapping[str, Any] | None) -> None:
-    """Raise a FlagError if a checkpoint's figures would go to the outputs of another run of the same name."""
-    newest = run.folders.newest
-    if run.settings.train or not newest.exists() or os.path.samefile(run.source.parent, newest.parent):
+    """Raise a FlagError if figures of a checkpoint would go to the outputs of another run, which has the same name."""
+    if run.settings.train:
         return
-    with contextlib.suppress(CheckpointError):
-        epochs, history = header["history"], read_header(newest)["history"]
-        if epochs[: len(history)] != history[: len(epochs)]:
-            raise FlagError(
-                f"{run.folders.outputs} is for the run in {newest.parent}, and {run.source} is of another: "
-                "name this one with --run_name"
-            )
+    there = read_history(run.folders.outputs)
+    own = [{name: str(value) for name, value in row.items()} for row in header["history"]]
+    num = min(len(there), len(own))
+    if there and (not own or there[:num] != own[:num]):
+        raise FlagError(
+            f"{run.folders.outputs} has the results of another run than {run.source}: name this one with --run_name"
+        )
+
+
+def refuse_idle_training(run: Run, header: Mapping[str, Any] | None) -> None:
+    """Raise a FlagError if there is nothing to train, or if training would move its own checkpoint away."""
+    if header is None or not run.settings.train:
+        return
+    folder = run.source.parent.resolve()
+    if folder == previous(run.folders.checkpoints).resolve():
+        raise FlagError(
+            f"{run.source.parent} would be replaced by the run {run.folders.checkpoints}: name another with --run_name"
+        )
+    is_newest = folder == run.folders.checkpoints.resolve() and not is_newer(run.folders.newest, header)
+    if header["epoch"] >= run.settings.num_epochs and not is_newest:
+        # Its figures would take the place of those of another run, or of a later epoch.
+        raise FlagError(
+            f"{run.source} has {header['epoch']} epochs, so --num_epochs {run.settings.num_epochs} leaves nothing to "
+            "train: give more, or --evaluate"
+        )
 
 
 def open_other_data(run: Run, dataset: Dataset) -> Dataset | None:

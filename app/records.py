@@ -72,6 +72,15 @@ def write_history(folder: pathlib.Path, history: Sequence[Mapping[str, float]]) 
         write_table(folder / "history.csv", list(history[0]), history)
 
 
+def read_history(folder: pathlib.Path) -> list[dict[str, str]]:
+    """The rows of history.csv as texts; none if it is not there or cannot be read."""
+    try:
+        with open(folder / "history.csv", encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error):
+        return []
+
+
 def write_table(path: pathlib.Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     with replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")

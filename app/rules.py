@@ -20,6 +20,11 @@ CLUSTER = (
 )
 
 
+DENSITIES = [name for name, entry in LIKELIHOODS.items() if entry.pixels is None]
+OF_PIXELS = [name for name in LIKELIHOODS if name not in DENSITIES]
+OF_BINARY_PIXELS = [name for name, entry in LIKELIHOODS.items() if entry.suits_binary_pixels]
+
+
 class FlagError(UserError):
     """A flag's value does not fit the data or the checkpoint, which are read after the flags."""
 
@@ -50,7 +55,7 @@ RULES = (
     Rule(
         ("likelihood",),
         lambda likelihood: LIKELIHOODS[likelihood].pixels is not None,
-        "--likelihood {likelihood} is for pixels: points need sigma or gaussian",
+        f"--likelihood {{likelihood}} is for pixels: points need {' or '.join(DENSITIES)}",
         "points",
     ),
     Rule(
@@ -62,12 +67,12 @@ RULES = (
     Rule(
         ("likelihood", "window"),
         lambda likelihood, window: window and LIKELIHOODS[likelihood].pixels is None,
-        "--likelihood {likelihood} has no window: take bernoulli or logistic, or --window 0",
+        f"--likelihood {{likelihood}} has no window: take {' or '.join(OF_PIXELS)}, or --window 0",
     ),
     Rule(
         ("likelihood", "binarize"),
         lambda likelihood, binarize: binarize != "none" and not LIKELIHOODS[likelihood].suits_binary_pixels,
-        "--likelihood {likelihood} is for grey levels: binary pixels need bernoulli",
+        f"--likelihood {{likelihood}} is for grey levels: binary pixels need {' or '.join(OF_BINARY_PIXELS)}",
     ),
     Rule(
         ("warmup_epochs", "beta"),

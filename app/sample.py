@@ -19,7 +19,7 @@ def sample(run: Run, model: VAE, dataset: Dataset | None, class_names: Sequence[
     """
     settings, album = run.settings, album_of(run, dataset_name)
     samples = samples_of(run, model, class_names)
-    labels = settings.labels if settings.sample else ()
+    labels = () if settings.train else settings.labels
     name = "_".join(["samples", *map(str, labels[:MOST_NAMED]), *(["more"] if len(labels) > MOST_NAMED else [])])
     draw_samples(album, samples, class_names, dataset, name=name)
     if settings.sample:

@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Iterator
 
+from storage.files import WriteError
+
 LOST = (errno.EPIPE, errno.EIO, errno.EBADF)  # a pipe without a reader, a terminal that was closed, a closed stream
 
 
@@ -30,7 +32,7 @@ class Unbroken:
             yield
         except OSError as error:
             if error.errno not in LOST:
-                raise
+                raise WriteError(f"cannot write to the screen or its log: {error.strerror}") from error
             to_nowhere(self.stream.fileno())  # also what the stream still buffers
 
     def __getattr__(self, name: str):

@@ -42,6 +42,7 @@ class Row:
         verbs: those that use it. The others ignore it with a note, or refuse it if it is `strict`.
         models: those that have it.
         reported: metrics.json has it.
+        builds_model: it is an argument of vae.build_model.
         per_machine: the machines of one training may differ in it.
         per_epoch: a continued run may change it; the run records the epoch from which each value holds.
     """
@@ -64,6 +65,7 @@ class Row:
     strict: bool = False
     models: tuple[str, ...] = tuple(MODELS)
     reported: bool = False
+    builds_model: bool = False
     per_machine: bool = False
     per_epoch: bool = False
 
@@ -113,7 +115,7 @@ OF_FIGURES = {"verbs": ("train", "evaluate"), "strict": True}
 OF_DRAWING = {"verbs": ("train", "sample")}
 EVERYWHERE = {"verbs": VERBS}
 PER_EPOCH = {**OF_TRAINING, "per_epoch": True, "reported": True}
-ARCHITECTURE = {"fixed": True, "reported": True}
+ARCHITECTURE = {"fixed": True, "reported": True, "builds_model": True}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +143,9 @@ class Settings:
         values.dataset("noise"), metavar="NAME_OR_PATH", default_text="none", **OF_FIGURES
     )  # fmt: skip
 
-    model: str = choice("vae", MODEL, MODELS, "the model: VAE, conditional VAE or lossy VAE", fixed=True)
+    model: str = choice(
+        "vae", MODEL, MODELS, "the model: VAE, conditional VAE or lossy VAE", fixed=True, builds_model=True
+    )
     dataset: str = row(
         "mnist", DATA, "a name, such as mnist_sample, fashion_mnist, cifar10 or moons (docs/data.md has all); a folder "
         "of images; or an .npz file",
@@ -164,7 +168,7 @@ class Settings:
     )  # fmt: skip
     validation_size: int = row(
         0, DATA, "hold out the last N training examples and report on those, not on the test set", whole(0),
-        metavar="N", fixed=True
+        metavar="N", fixed=True, reported=True
     )  # fmt: skip
 
     latent_size: int = row(

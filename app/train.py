@@ -8,9 +8,8 @@ from typing import Any
 from app import records
 from app.draw import draw_epoch
 from app.events import EventLog
-from app.folders import branch_off, is_newer, previous, set_aside
+from app.folders import branch_off, is_newer, set_aside
 from app.report import print_epoch
-from app.rules import FlagError
 from app.run import Run
 from app.settings import names
 from data import Dataset
@@ -29,24 +28,15 @@ def train(run: Run, model: VAE, dataset: Dataset, state: TrainingState, header: 
     """Train up to --num_epochs and keep `state` up to date. `header` is that of the checkpoint to continue."""
     settings, folders = run.settings, run.folders
     is_chief = devices.is_chief(model.distribute_strategy)
-    is_own = run.source is not None and run.source.resolve().parent == folders.checkpoints.resolve()
+    is_own = run.source is not None and run.source.parent.resolve() == folders.checkpoints.resolve()
     for folder in folders.both if is_chief else ():
         remove_partial(folder)
     has_newer = is_own and is_newer(folders.newest, header)
     was_cut_off = is_own and not has_newer and lacks_epoch_files(run, state, header)
     if header is not None and state.epoch >= settings.num_epochs:
-        if not is_own or has_newer:  # its figures would replace those of another run or a later epoch
-            raise FlagError(
-                f"{run.source} has {state.epoch} epochs, so --num_epochs {settings.num_epochs} leaves nothing to "
-                "train: give more, or --evaluate"
-            )
         print(f"nothing left to train: {run.source} has {state.epoch} of {settings.num_epochs} epochs")
         if not was_cut_off:
             return
-    if run.source is not None and run.source.resolve().parent == previous(folders.checkpoints).resolve():
-        raise FlagError(
-            f"{run.source.parent} would be replaced by the run {folders.checkpoints}: name another with --run_name"
-        )
     if is_chief:
         if has_newer:
             branch_off(folders, run.source, state.epoch)

@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 WIDEST_WINDOW = 63
@@ -79,7 +80,7 @@ def window(text: str) -> int:
 
 def name(text: str) -> str:
     is_odd = not text.isprintable() or text != text.strip() or any(part in text for part in ("/", "\\"))
-    if is_odd or not text or text.startswith(".") or text.endswith(".previous"):
+    if is_odd or not text or text.startswith(".") or re.search(r"\.previous(-\d+)?$", text):
         raise argparse.ArgumentTypeError(f"must be a plain folder name, not '{text}'")
     return text
 

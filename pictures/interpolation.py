@@ -31,7 +31,7 @@ def draw_interpolation(album: Album, model: VAE, dataset: Dataset, binarize: str
     images = np.concatenate([x[:pairs, None], decoded, x[pairs:, None]], axis=1)
     is_one_class = model.labels_reach_decoder and np.array_equal(*dataset.test.labels[np.stack([starts, ends])])
     examples = f"two {dataset.split} examples{' of one class' if is_one_class else ''}"
-    title = f"Interpolation by {STEPS} codes between {examples} (at the ends)"
+    title = f"Interpolation: {examples} at both ends, {STEPS} decoded codes between them"
     if not model.likelihood.has_mean:
         title += f", x ~ {model.p_x_notation}, one noise a row"
     path = album.path("interpolation.png")

@@ -88,7 +88,7 @@ def draw_samples(
     grid = np.full((rows, lines * columns, *image_shape), np.nan, np.float32)
     grid[:, :drawn] = samples.x[:, :drawn]
     names = [""] if samples.classes is None else [class_names[number] for number in samples.classes]
-    title = f"Samples: {samples.notation}{'' if samples.classes is None else ', a class y a row'}"
+    title = f"Samples: {samples.notation}{'' if samples.classes is None else ', rows by class y'}"
     if drawn < num:
         title += f" (the first {drawn:,} of {num:,})"
     visualize.save_image_grid(

@@ -140,11 +140,11 @@ def refuse_other_types(path: str | os.PathLike, value: Any, wanted: Any, name: s
     """
     kinds = {dict: dict, list: list}.get(type(wanted), wanted)
     if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
-        raise CheckpointError(f"{path} is no whole checkpoint: its {name} is {type(value).__name__}")
+        raise CheckpointError(f"{path} is damaged or of another version: its {name} is {type(value).__name__}")
     if isinstance(wanted, dict):
         for key, part in wanted.items():
             if key not in value:
-                raise CheckpointError(f"{path} is no whole checkpoint: its {name} has no {key}")
+                raise CheckpointError(f"{path} is damaged or of another version: its {name} has no {key}")
             refuse_other_types(path, value[key], part, f"{name}'s {key}")
     elif isinstance(wanted, list):
         for row in value:

@@ -19,7 +19,7 @@ CHECKPOINT = "model_ckpts/vae/mnist/vae.weights.h5"
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path, idx_folder):
     flags = ["--data_dir", str(idx_folder), "--dataset", "mnist", "--batch_size", "10", "--hidden_dims", "16"]
-    flags += ["--latent_size", "2", "--binarize", "dynamic", "--num_epochs", "40", "--num_samples", "2"]
+    flags += ["--latent_size", "2", "--binarize", "dynamic", "--num_epochs", "150", "--num_samples", "2"]
     flags += ["--save_every_steps", "5"]
     whole = tmp_path / "whole"
     whole.mkdir()

@@ -7,7 +7,7 @@ import pytest
 from conftest import REPOSITORY
 
 from app import flags, rules, settings
-from app.run import ARCHITECTURE, HEADER, defaults_for
+from app.run import HEADER, defaults_for
 from app.settings import ROWS, Computed, Settings, as_setting, as_stored, names, stored_type
 from data import Dataset
 from parts import catalogue
@@ -148,7 +148,7 @@ def test_settings_survive_a_checkpoints_header():
 
 def test_a_header_is_checked_for_every_setting_that_is_kept_from_the_first_version_on():
     assert HEADER["config"].keys() == {*names(kept=True, added_later=False)}
-    assert {*ARCHITECTURE} <= {*names(fixed=True)}
+    assert {*names(builds_model=True)} <= {*names(fixed=True)}
 
 
 def test_computed_defaults_are_described():

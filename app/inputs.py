@@ -1,0 +1,128 @@
+"""What a run starts from, opened and checked: its checkpoint and its data."""
+
+import dataclasses
+import pathlib
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from app.rules import FlagError, verbs_of
+from app.run import own_folders, read_run, refuse_labels
+from app.settings import DEFAULTS, as_setting, as_stored, names
+from data import DataError, Dataset, OutOfReachError, is_path, load_dataset
+from storage.checkpoints import CheckpointError, refuse_differences
+
+FALLBACK = "mnist_sample"  # what the run without --dataset uses where MNIST is out of reach
+
+
+def open_checkpoint(given: Mapping[str, Any]) -> tuple[pathlib.Path | None, dict[str, Any] | None]:
+    """The checkpoint that these flags need and its header; None for a new run.
+
+    Raises:
+        CheckpointError: if it is not there, or the flags ask for another model or other data than its own.
+        FlagError: if a flag cannot change at this point of the run.
+    """
+    if not (given.get("load_weights") or given.get("checkpoint")) and "train" in verbs_of(given):
+        return None, None
+    path = find_checkpoint(given)
+    header = read_run(path)
+    stored = header["config"]
+    asked = {name: as_stored(given[name]) for name in names(fixed=True) if name in given}
+    if "dataset" in asked and is_path(asked["dataset"]) and is_path(stored["dataset"]):
+        del asked["dataset"]  # the same data may lie elsewhere now; their fingerprint is compared
+    if asks_for_test_set(given, header):
+        del asked["validation_size"]
+    refuse_differences(path, stored | header["model"], asked)  # a model's arguments have default widths too
+    if header.get("step") and "train" in verbs_of(given):
+        for name in ("batch_size", "seed"):
+            if given.get(name, stored[name]) != stored[name]:
+                raise FlagError(f"--{name} can change only between epochs, and {path} is within one")
+    refuse_labels(given, header["model"], path)
+    return path, header
+
+
+def asks_for_test_set(given: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
+    """Whether a model that was chosen on a validation split is to be tested now."""
+    is_test = "evaluate" in verbs_of(given) and "train" not in verbs_of(given)
+    return is_test and given.get("validation_size") == 0 and header["config"]["validation_size"] > 0
+
+
+def find_checkpoint(given: Mapping[str, Any]) -> pathlib.Path:
+    """--checkpoint, else the run's own. Without --dataset this may be the run that fell back to other data.
+
+    Raises:
+        CheckpointError: if it is not there.
+    """
+    own = own_folders(given).newest
+    if "checkpoint" in given:
+        path = pathlib.Path(given["checkpoint"])
+        if not path.is_file():
+            raise CheckpointError(f"there is no checkpoint at {path}: --checkpoint takes a file, such as {own}")
+        return path
+    if own.exists():
+        return own
+    fallback = own_folders({**given, "dataset": FALLBACK}).newest
+    if "dataset" not in given and fallback.exists():
+        return fallback
+    named_by = ("model", "dataset", "run_name", "checkpoint_dir")
+    needed = [name for name in named_by if given.get(name, getattr(DEFAULTS, name)) != getattr(DEFAULTS, name)]
+    command = shlex.join(["python", "assignment.py", *(part for name in needed for part in (f"--{name}", given[name]))])
+    raise CheckpointError(f"there is no checkpoint at {own}: train first ({command}), or name a file with --checkpoint")
+
+
+def open_dataset(given: Mapping[str, Any], header: Mapping[str, Any] | None) -> tuple[Dataset, str | None, list[str]]:
+    """The data of the run; without --dataset, MNIST or else the sample of it that needs no network.
+
+    Returns:
+        The dataset, what was asked for if it fell back to another, and notes for the user.
+
+    Raises:
+        DataError: if it cannot be had or is not the one of the checkpoint.
+    """
+    stored = header["config"] if header else {}
+    data_settings = {name: getattr(DEFAULTS, name) for name in ("dataset", "data_dir", "image_size", "validation_size")}
+    data_settings |= {name: as_setting(stored[name]) for name in data_settings if name in stored}
+    data_settings |= {name: given[name] for name in data_settings if name in given}
+    offline, fallback_from, notes = given.get("offline", False), None, []
+    try:
+        dataset = load_dataset(
+            data_settings["dataset"], data_settings["data_dir"], image_size=data_settings["image_size"], offline=offline
+        )
+    except OutOfReachError as error:
+        if "dataset" in given or header:
+            raise
+        notes.append(
+            f"NOTE: MNIST is out of reach, so this run uses {FALLBACK}, 5,000 digits with figures of its own. {error}"
+        )
+        fallback_from = data_settings["dataset"]
+        dataset = load_dataset(FALLBACK, image_size=data_settings["image_size"])
+    if header:
+        refuse_other_data(dataset, header, must_match="train" in verbs_of(given) or is_path(data_settings["dataset"]))
+    if header and asks_for_test_set(given, header):
+        trained_on = dataset.hold_out(header["config"]["validation_size"]).train
+        dataset = dataclasses.replace(dataset, train=trained_on)
+    elif data_settings["validation_size"]:
+        dataset = dataset.hold_out(data_settings["validation_size"])
+    return dataset, fallback_from, notes
+
+
+def refuse_other_data(dataset: Dataset, header: Mapping[str, Any], *, must_match: bool) -> None:
+    """Raise a DataError unless a checkpoint can be continued or evaluated with this dataset, before its hold-out.
+
+    Test figures may use a named dataset from another source, in another order. Validation figures may not.
+    """
+    shapes = {"data_shape": list(dataset.data_shape), "num_classes": dataset.num_classes}
+    for name, found in shapes.items():
+        if header["model"][name] != found:
+            raise DataError(
+                f"{dataset.name} from {dataset.source} has {name} {found}, the checkpoint {header['model'][name]}"
+            )
+    held_out = header["config"]["validation_size"]
+    if not must_match and not held_out:
+        return
+    trained_on = dataset.hold_out(held_out) if held_out else dataset
+    if trained_on.fingerprint() != header["dataset"]["fingerprint"]:
+        raise DataError(
+            f"{dataset.name} from {dataset.source} has other examples or labels, or another order of them, "
+            f"than the checkpoint's from {header['dataset']['source']}"
+        )
