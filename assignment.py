@@ -12,11 +12,12 @@ import warnings
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0, 1 for a failure reported in one line, 128 + the number of a signal."""
-    from app import flags
+    from app.flags import parse_flags
+
+    given = parse_flags(argv)
     from app.screen import unbroken_streams
     from training import interrupts
 
-    given = flags.parse_flags(argv)
     with unbroken_streams():
         try:
             with interrupts.handled_by(interrupts.stop):
