@@ -191,15 +191,18 @@ def run_process(*flags: str, cwd: pathlib.Path, **kwargs) -> subprocess.Complete
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **kwargs)
 
 
+def take_all_signals() -> None:
+    """In a process just started: some are ignored where the tests themselves run in the background or under nohup."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start_process(*flags: str, cwd: pathlib.Path, **kwargs) -> subprocess.Popen:
     """The same in the background, where a signal can be sent to it."""
 
-    def prepare():
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # it is ignored where the tests themselves run in the background
-
     command = [sys.executable, str(REPOSITORY / "assignment.py"), *flags]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=cwd, preexec_fn=prepare, **pipes, **kwargs)
+    return subprocess.Popen(command, cwd=cwd, preexec_fn=take_all_signals, **pipes, **kwargs)
 
 
 def wait_for(condition, seconds: float = 120, pause: float = 0.02) -> None:

@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, take_all_signals
 
 LONG = "hashlib.pbkdf2_hmac('sha256', b'', b'', {})"
 PROGRAM = f"""
@@ -31,7 +31,7 @@ def start(seconds):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
+        preexec_fn=take_all_signals,
     )
     assert process.stdout.readline() == "ready\n"
     return process
