@@ -168,8 +168,45 @@ def test_curves_for_tensorboard_go_on(script, start):
     assert read_header(CHECKPOINT)["config"]["tensorboard"] is False
 
 
-def test_metrics_of_another_kind_do_not_spoil_a_comparison(script, start, capsys):
+@pytest.mark.parametrize("damage", [None, {"log_p_x": "a"}, {"log_p_x": 1.0, "log_p_x_standard_error": "b"}, [], 3])
+def test_metrics_of_another_kind_do_not_spoil_a_comparison(script, start, capsys, damage):
     start()
-    (OUTPUTS / "metrics.json").write_text(json.dumps([]))
+    content = metrics() | {"test": damage} if damage is not None else []
+    (OUTPUTS / "metrics.json").write_text(json.dumps(content))
     assert script("--compare", "vae/mnist", only=True) == 0
     assert "picture and table" in capsys.readouterr().out
+
+
+def test_figures_do_not_go_to_the_outputs_of_another_run_of_the_name(script, start, trained, capsys):
+    start()
+    before = (OUTPUTS / "metrics.json").read_bytes()
+    shutil.copytree(trained("--seed", "1") / CHECKPOINTS, "other/vae/mnist")
+    checkpoint = "other/vae/mnist/vae.weights.h5"
+    for verb in ("--evaluate", "--sample"):
+        assert script(verb, "--checkpoint", checkpoint, only=True) == 1
+        assert f"{OUTPUTS} has the results of another run than {checkpoint}" in capsys.readouterr().err
+    assert (OUTPUTS / "metrics.json").read_bytes() == before
+    assert script("--evaluate", "--checkpoint", checkpoint, "--run_name", "mine", "--max_examples", "9", only=True) == 0
+    assert metrics(OUTPUTS.with_name("mine"))["seed"] == 1
+
+
+def test_what_stands_in_the_place_of_an_earlier_run_is_replaced_whatever_it_is(tmp_path):
+    folders = Folders("vae", tmp_path / "c/vae/a", tmp_path / "o/vae/a")
+    filled(tmp_path / "elsewhere", "work")
+    for folder in folders.both:
+        filled(folder, "work", "second")
+    previous(folders.checkpoints).symlink_to(tmp_path / "elsewhere")
+    previous(folders.outputs).write_text("a file")
+    set_aside(folders)
+    assert all((previous(folder) / "work").read_text() == "second" for folder in folders.both)
+    assert (tmp_path / "elsewhere/work").read_text() == "x", "what a link leads to is not touched"
+
+
+def test_unfinished_runs_leave_what_others_made_in_their_outputs(tmp_path, monkeypatch):
+    folders = Folders("vae", tmp_path / "c/vae/a", tmp_path / "o/vae/a")
+    filled(previous(folders.checkpoints), "vae.weights.h5")
+    filled(folders.checkpoints, "vae.weights.h5")
+    filled(folders.outputs, "samples.npz")
+    monkeypatch.setattr("app.folders.is_in_first_epoch", lambda checkpoint: True)
+    set_aside(folders)
+    assert (previous(folders.outputs) / "samples.npz").exists()
