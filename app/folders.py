@@ -31,7 +31,8 @@ class Folders:
     @property
     def both(self) -> tuple[pathlib.Path, ...]:
         """Both folders; only one if --checkpoint_dir and --output_dir are the same."""
-        return tuple({folder.resolve(): folder for folder in (self.checkpoints, self.outputs)}.values())
+        is_one = self.checkpoints.resolve() == self.outputs.resolve()
+        return (self.checkpoints,) if is_one else (self.checkpoints, self.outputs)
 
     @property
     def newest(self) -> pathlib.Path:

@@ -105,12 +105,11 @@ def refuse_idle_training(run: Run, header: Mapping[str, Any] | None) -> None:
     """Raise a FlagError if there is nothing to train, or if training would move its own checkpoint away."""
     if header is None or not run.settings.train:
         return
-    folder = run.source.parent.resolve()
-    if folder == previous(run.folders.checkpoints).resolve():
+    if run.source.parent.resolve() == previous(run.folders.checkpoints).resolve():
         raise FlagError(
             f"{run.source.parent} would be replaced by the run {run.folders.checkpoints}: name another with --run_name"
         )
-    is_newest = folder == run.folders.checkpoints.resolve() and not is_newer(run.folders.newest, header)
+    is_newest = run.continues_itself and not is_newer(run.folders.newest, header)
     if header["epoch"] >= run.settings.num_epochs and not is_newest:
         # Its figures would take the place of those of another run, or of a later epoch.
         raise FlagError(

@@ -54,6 +54,11 @@ class Run:
         return f"run {self.settings.model}/{self.folders.name}"
 
     @property
+    def continues_itself(self) -> bool:
+        """Whether it starts from a checkpoint in its own folder."""
+        return self.source is not None and self.source.parent.resolve() == self.folders.checkpoints.resolve()
+
+    @property
     def is_conditional(self) -> bool:
         return bound_on(self.model_arguments) == "log p(x|y)"
 

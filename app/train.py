@@ -28,11 +28,10 @@ def train(run: Run, model: VAE, dataset: Dataset, state: TrainingState, header: 
     """Train up to --num_epochs and keep `state` up to date. `header` is that of the checkpoint to continue."""
     settings, folders = run.settings, run.folders
     is_chief = devices.is_chief(model.distribute_strategy)
-    is_own = run.source is not None and run.source.parent.resolve() == folders.checkpoints.resolve()
     for folder in folders.both if is_chief else ():
         remove_partial(folder)
-    has_newer = is_own and is_newer(folders.newest, header)
-    was_cut_off = is_own and not has_newer and lacks_epoch_files(run, state, header)
+    has_newer = run.continues_itself and is_newer(folders.newest, header)
+    was_cut_off = run.continues_itself and not has_newer and lacks_epoch_files(run, state, header)
     if header is not None and state.epoch >= settings.num_epochs:
         print(f"nothing left to train: {run.source} has {state.epoch} of {settings.num_epochs} epochs")
         if not was_cut_off:
@@ -40,7 +39,7 @@ def train(run: Run, model: VAE, dataset: Dataset, state: TrainingState, header: 
     if is_chief:
         if has_newer:
             branch_off(folders, run.source, state.epoch)
-        elif not is_own:
+        elif not run.continues_itself:
             set_aside(folders)
         for folder in folders.both:
             make_folder(folder)

@@ -114,6 +114,16 @@ def test_a_run_in_its_first_epoch_does_not_take_the_outputs_of_another_with_it(t
     assert kept == {"a.previous": "first", "a.previous-2": "second"}
 
 
+def test_one_folder_named_in_two_ways_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = Folders("vae", pathlib.Path("runs/vae/a"), tmp_path / "runs/vae/a")
+    for name in ("epoch_001.weights.h5", "epoch_002.weights.h5", "vae.weights.h5"):
+        filled(folders.checkpoints, name, name)
+    branch_off(folders, folders.kept(1), 1)
+    assert folders.newest.read_text() == "epoch_001.weights.h5"
+    assert (previous(folders.checkpoints) / "vae.weights.h5").exists()
+
+
 def test_a_branch_keeps_what_both_share_and_nothing_newer(tmp_path):
     folders = Folders("vae", tmp_path / "c/vae/a", tmp_path / "o/vae/a")
     for epoch in (1, 2, 10):
