@@ -28,7 +28,7 @@ SAMPLE_BLOCK = 500  # codes that are decoded at once
 
 
 class VAE(keras.Model):
-    """q(z|x), p(z) = N(0, I), p(x|z).
+    """q(z|x), p(z), p(x|z); p(z) is N(0, I) or learned.
 
     Args:
         encoder, decoder, prior, likelihood: the parts, see networks.py and likelihoods.py.
@@ -41,8 +41,8 @@ class VAE(keras.Model):
     """
 
     is_conditional = False  # whether it needs labels
+    labels_reach_prior = False  # whether a learned prior is p(z|y), not p(z)
     labels_reach_decoder = False  # whether the decoder is given the label too
-    takes_learned_prior = False  # whether its prior may be another than N(0, I)
     takes_window = False  # whether p(x|z) may also see a window of earlier pixels
     optimizer_name = "adam"  # see training/optimizers.py
 
@@ -195,9 +195,11 @@ class VAE(keras.Model):
 
 
 class CVAE(VAE):
-    """q(z|x, y), p(z) = N(0, I), p(x|z, y): the one-hot label y is given to encoder and decoder (Sohn et al. 2015)."""
+    """q(z|x, y), N(0, I) or a learned p(z|y), p(x|z, y): the one-hot label y is given to encoder, decoder and a learned
+    prior (Sohn et al. 2015)."""
 
     is_conditional = True
+    labels_reach_prior = True
     labels_reach_decoder = True
 
     def condition(self, labels):
@@ -211,7 +213,7 @@ class VLAE(VAE):
     The label reaches x only through the code. With a prior without classes it is q(z|x) and p(z).
     """
 
-    takes_learned_prior = True
+    labels_reach_prior = True
     takes_window = True
     optimizer_name = "muon"
 
@@ -262,7 +264,7 @@ def build_model(
     Args:
         model, network, likelihood, prior: names in MODELS, NETWORKS, LIKELIHOODS and PRIORS.
         data_shape: (height, width, channels) of an image, or (2,) for points.
-        num_classes: width of the one-hot labels.
+        num_classes: width of the one-hot labels; 0 for a VLAE that ignores those of its batches.
         window: width of the pixels' window in a VLAE; 0 for pixels independent given z.
         mixed_precision: whether encoder and decoder compute in bfloat16, except in their last layers. The weights are
             float32 and work without it, so it is not among the arguments that a checkpoint stores.
@@ -272,8 +274,8 @@ def build_model(
         ValueError: for parts that do not fit the data or one another.
     """
     model_class = MODELS[model]
-    if (prior != "standard" and not model_class.takes_learned_prior) or (window and not model_class.takes_window):
-        raise ValueError(f"a {model} has a standard prior and no window")
+    if window and not model_class.takes_window:
+        raise ValueError(f"a {model} has no window")
     parts = NETWORKS[network]
     widths = tuple(hidden_dims or catalogue.NETWORKS[network].hidden_dims)
     policy = "mixed_bfloat16" if mixed_precision else "float32"
@@ -291,7 +293,7 @@ def build_model(
         window,
         sees_features=model_class.takes_window and len(data_shape) == 3,
     )
-    p_z = PRIORS[prior](latent_size, num_classes if model_class.takes_learned_prior else 0)
+    p_z = PRIORS[prior](latent_size, num_classes if model_class.labels_reach_prior else 0)
     built = model_class(encoder, decoder, p_z, p_x, **objective)
     x, labels = tf.zeros((1, *data_shape)), tf.zeros((1, num_classes))
     built.terms(x, labels, tf.constant([0, 0]))  # creates the weights

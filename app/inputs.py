@@ -111,12 +111,14 @@ def refuse_other_data(dataset: Dataset, header: Mapping[str, Any], *, must_match
 
     Test figures may use a named dataset from another source, in another order. Validation figures may not.
     """
-    shapes = {"data_shape": list(dataset.data_shape), "num_classes": dataset.num_classes}
-    for name, found in shapes.items():
-        if header["model"][name] != found:
-            raise DataError(
-                f"{dataset.name} from {dataset.source} has {name} {found}, the checkpoint {header['model'][name]}"
-            )
+    # An unconditional model knows no classes, but the data that it was trained on may have some.
+    shapes = {
+        "data_shape": (list(dataset.data_shape), header["model"]["data_shape"]),
+        "num_classes": (dataset.num_classes, len(header["dataset"]["class_names"])),
+    }
+    for name, (found, stored) in shapes.items():
+        if found != stored:
+            raise DataError(f"{dataset.name} from {dataset.source} has {name} {found}, the checkpoint {stored}")
     held_out = header["config"]["validation_size"]
     if not must_match and not held_out:
         return

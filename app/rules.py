@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from app.settings import DEFAULTS, ROWS, VERBS
-from parts.catalogue import LIKELIHOODS, NETWORKS
+from parts.catalogue import LIKELIHOODS, MODELS, NETWORKS
 from storage.errors import UserError
 
 CLUSTER = (
@@ -87,9 +87,15 @@ RULES = (
         of_flags=True,
     ),
     Rule(
-        ("labels", "prior"),
-        lambda labels, prior: labels and prior == "standard",
-        "--labels contradicts --prior standard, which knows no classes",
+        ("labels", "model", "prior"),
+        lambda labels, model, prior: labels and not MODELS[model].is_conditional(len(labels), prior),
+        "--labels contradicts --prior {prior}: it knows no classes, and the label reaches no other part of a {model}",
+        of_flags=True,
+    ),
+    Rule(
+        ("labels", "unconditional"),
+        lambda labels, unconditional: labels and unconditional,
+        "--labels contradicts --unconditional, which ignores them",
         of_flags=True,
     ),
     Rule(

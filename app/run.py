@@ -92,7 +92,7 @@ def refuse_labels(given: Mapping[str, Any], model: Mapping[str, Any], path: str 
     if path and MODELS[model["model"]].labels == "never":
         raise CheckpointError(f"--labels needs a conditional model, but {path} holds a {model['model']}")
     if not model["num_classes"]:
-        raise FlagError("--labels needs classes, and the data have none")
+        raise FlagError(f"--labels needs classes, and {'this model knows' if path else 'the data have'} none")
     if max(labels) >= model["num_classes"]:
         raise FlagError(f"--labels {max(labels)}: there are classes 0 to {model['num_classes'] - 1} only")
     if bound_on(model) == "log p(x)":
@@ -150,7 +150,8 @@ def resolve(
     if header is None:
         values = settings_of_new_run(given, dataset, fallback_from)
         arguments = {name: as_stored(values[name]) for name in names(builds_model=True)}
-        arguments |= {"data_shape": list(dataset.data_shape), "num_classes": dataset.num_classes}
+        arguments["data_shape"] = list(dataset.data_shape)
+        arguments["num_classes"] = 0 if values["unconditional"] else dataset.num_classes
         refuse_labels(given, arguments)
         notes = []
         # A run that fell back to other data is named after those.

@@ -196,8 +196,13 @@ class Settings:
         **ARCHITECTURE
     )  # fmt: skip
     prior: str = choice(
-        "standard", MODEL, PRIORS, "p(z) or p(z|y): N(0, I), a Gaussian per class, or an autoregressive flow",
-        by={"vlae": "flow"}, models=("vlae",), added_later=True, **ARCHITECTURE
+        "standard", MODEL, PRIORS, "p(z), or p(z|y) where labels reach it: N(0, I), a Gaussian, or an autoregressive "
+        "flow",
+        by={"vlae": "flow"}, added_later=True, **ARCHITECTURE
+    )  # fmt: skip
+    unconditional: bool = row(
+        False, MODEL, "ignore the labels: the bound is on log p(x)", switch=True, models=("vlae",), fixed=True,
+        added_later=True, reported=True
     )  # fmt: skip
     window: int = row(
         0, MODEL, "width of the window of earlier pixels that p(x|z) sees; odd, 0: none", values.window, metavar="N",

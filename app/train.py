@@ -85,7 +85,8 @@ def describe_start(run: Run, model: VAE) -> str:
     """One line: what is trained."""
     settings, arguments = run.settings, model.arguments
     widths = " ".join(map(str, arguments["hidden_dims"]))
-    parts = f", prior {arguments['prior']}, window {arguments['window']}" if model.takes_learned_prior else ""
+    parts = f", prior {arguments['prior']}" + f", window {arguments['window']}" * model.takes_window
+    parts += ", unconditional" * settings.unconditional
     num_replicas = model.distribute_strategy.num_replicas_in_sync
     replicas = f"; {num_replicas} replicas" if num_replicas > 1 else ""
     return (

@@ -14,22 +14,24 @@ PAIRS, STEPS = 8, 12  # rows and steps
 
 
 def draw_interpolation(album: Album, model: VAE, dataset: Dataset, binarize: str, seed: int) -> None:
-    """From one held-out example to another on a great circle between their codes.
+    """From one held-out example to another on a great circle between the noise behind their codes, which is where a
+    learned prior has its mass. Under N(0, I) the noise is the code.
 
-    Where the decoder is given the label, both ends are of one class.
+    With a conditional model both ends are of one class.
     """
-    starts, ends = choose_pairs(dataset.test, same_class=model.labels_reach_decoder, seed=seed)
+    starts, ends = choose_pairs(dataset.test, same_class=model.is_conditional, seed=seed)
     x, labels = to_batch(dataset.test[np.concatenate([starts, ends])], binarize, seed)
     pairs = len(starts)
-    codes = model.encode(x, labels)[0].numpy()
+    noise = model.prior.to_noise(model.encode(x, labels)[0], model.condition(labels)).numpy()
     share = np.linspace(0, 1, STEPS)[None, :, None]
-    between = slerp(codes[:pairs, None], codes[pairs:, None], share)  # (pairs, steps, latent)
+    between = slerp(noise[:pairs, None], noise[pairs:, None], share)  # (pairs, steps, latent)
+    condition = model.condition(labels[:pairs])
     # Step by step: where p(x|z) has no mean, all of a row are drawn with the same noise.
-    steps = [model.decode(tf.constant(between[:, i], tf.float32), labels[:pairs], seed) for i in range(STEPS)]
-    decoded = np.stack(steps, axis=1)
+    codes = [model.prior.from_noise(tf.constant(between[:, i], tf.float32), condition) for i in range(STEPS)]
+    decoded = np.stack([model.decode(code, labels[:pairs], seed) for code in codes], axis=1)
     x = x.numpy()
     images = np.concatenate([x[:pairs, None], decoded, x[pairs:, None]], axis=1)
-    is_one_class = model.labels_reach_decoder and np.array_equal(*dataset.test.labels[np.stack([starts, ends])])
+    is_one_class = model.is_conditional and np.array_equal(*dataset.test.labels[np.stack([starts, ends])])
     examples = f"two {dataset.split} examples{' of one class' if is_one_class else ''}"
     title = f"Interpolation: {examples} at both ends, {STEPS} decoded codes between them"
     if not model.likelihood.has_mean:
@@ -65,7 +67,7 @@ def choose_pairs(examples: Examples, *, same_class: bool, seed: int) -> tuple[np
 
 def slerp(start: np.ndarray, end: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Spherical interpolation from start to end, (..., latent), by `share` in [0, 1] (White 2016). The direction
-    follows the great circle and the length changes linearly, so the codes stay where N(0, I) has its mass."""
+    follows the great circle and the length changes linearly, so the path stays where N(0, I) has its mass."""
     lengths = [np.linalg.norm(code, axis=-1, keepdims=True) for code in (start, end)]
     directions = [code / np.maximum(length, 1e-12) for code, length in zip((start, end), lengths, strict=True)]
     angle = np.arccos(np.clip(np.sum(directions[0] * directions[1], axis=-1, keepdims=True), -1, 1))

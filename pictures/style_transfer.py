@@ -15,7 +15,7 @@ MOST_EXAMPLES, MOST_CLASSES = 10, 20  # rows and columns
 def draw_style_transfer(album: Album, model: VAE, dataset: Dataset, binarize: str, seed: int) -> None:
     """One row per class: the code of an example, decoded as each of the classes.
 
-    If the label reaches x only through the prior, the noise behind the code is kept, not the code itself.
+    If the prior knows classes, the noise behind the code is kept, not the code itself.
     """
     classes = dataset.test.labels.argmax(axis=1)
     order = np.random.default_rng(seed).permutation(len(classes))
@@ -27,7 +27,7 @@ def draw_style_transfer(album: Album, model: VAE, dataset: Dataset, binarize: st
         requested = tf.one_hot(np.full(len(chosen), number), dataset.num_classes)
         columns.append(model.decode(model.prior.from_noise(noise, requested), requested, seed))
     title = f"Style transfer: the code of a {dataset.split} example, decoded as every class"
-    if not model.labels_reach_decoder:
+    if model.prior.num_classes:
         title = f"Style transfer: the noise behind a {dataset.split} example's code, through the prior of every class"
     visualize.save_image_grid(
         album.path("style_transfer.png"),

@@ -236,7 +236,11 @@ def test_sampling_is_repeatable_by_seed():
     ("model", "arguments", "bound_on", "p_x", "p_z"),
     [
         ("vae", {}, "log p(x)", "p(x|z)", "p(z)"),
+        ("vae", {"prior": "gaussian"}, "log p(x)", "p(x|z)", "p(z)"),
+        ("vae", {"prior": "flow"}, "log p(x)", "p(x|z)", "p(z)"),
         ("cvae", {}, "log p(x|y)", "p(x|z, y)", "p(z)"),
+        ("cvae", {"prior": "gaussian"}, "log p(x|y)", "p(x|z, y)", "p(z|y)"),
+        ("cvae", {"prior": "flow"}, "log p(x|y)", "p(x|z, y)", "p(z|y)"),
         ("vlae", {"prior": "gaussian"}, "log p(x|y)", "p(x|z)", "p(z|y)"),
         ("vlae", {"prior": "flow", "num_classes": 0}, "log p(x)", "p(x|z)", "p(z)"),
         ("vlae", {"prior": "standard"}, "log p(x)", "p(x|z)", "p(z)"),
@@ -250,7 +254,24 @@ def test_a_model_says_what_labels_do_in_it(model, arguments, bound_on, p_x, p_z)
 
 
 @pytest.mark.parametrize("model", ["vae", "cvae"])
-@pytest.mark.parametrize("arguments", [{"prior": "gaussian"}, {"window": 3}])
-def test_parts_that_a_model_does_not_take_are_refused(model, arguments):
-    with pytest.raises(ValueError, match="has a standard prior and no window"):
-        build(model, **arguments)
+def test_a_window_is_refused_where_the_model_has_none(model):
+    with pytest.raises(ValueError, match=f"a {model} has no window"):
+        build(model, window=3)
+
+
+@pytest.mark.parametrize("model", ["vae", "cvae"])
+@pytest.mark.parametrize("prior", ["gaussian", "flow"])
+def test_a_learned_prior_learns_with_the_rest_and_is_sampled(model, prior):
+    """With the label where the model has it: two classes then have samples of their own."""
+    built = make_trainable(build(model, prior=prior))
+    before = [weight.numpy() for weight in built.prior.trainable_variables]
+    x, labels, seed = batch()
+    for _ in range(2):
+        built.train_step((x, labels, seed))
+    for weight, old in zip(built.prior.trainable_variables, before, strict=True):
+        assert not np.array_equal(weight, old), weight.path
+    for weight in built.prior.trainable_variables:
+        weight.assign_add(0.3 * tf.random.normal(weight.shape))
+    of_class = [built.prior.sample(5, SEED, built.condition(tf.one_hot([number] * 5, 3))) for number in (0, 1)]
+    assert np.array_equal(*of_class) == (model == "vae")
+    assert built.sample(5, labels[:5], seed=1).shape == (5, 6, 5, 1)

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import pathlib
 import re
 
 import keras
@@ -11,6 +12,7 @@ import tensorflow as tf
 from conftest import assert_same_tensors, metrics
 
 import vae
+from storage.checkpoints import read_header
 
 SEED = tf.constant([3, 4])
 RUN = "outputs/vlae/mnist"
@@ -75,13 +77,6 @@ def test_many_samples_are_made_in_blocks(monkeypatch):
     assert len(np.unique(parts.numpy().reshape(7, -1), axis=0)) == 7, "each block with noise of its own"
 
 
-@pytest.mark.parametrize("model", ["vae", "cvae"])
-@pytest.mark.parametrize("part", [{"prior": "flow"}, {"window": 3}])
-def test_parts_of_a_vlae_are_refused_elsewhere(model, part):
-    with pytest.raises(ValueError, match="has a standard prior and no window"):
-        vae.build_model(model, data_shape=(8, 7, 1), num_classes=3, **part)
-
-
 def test_the_label_reaches_the_image_through_the_code_only():
     model = build()
     z = tf.random.stateless_normal((3, 2), SEED)
@@ -92,6 +87,19 @@ def test_labels_are_needed_where_the_model_has_classes():
     with pytest.raises(ValueError, match="needs labels"):
         build().encode(tf.zeros((1, 8, 7, 1)))
     assert build(num_classes=0).encode(tf.zeros((1, 8, 7, 1)))[0].shape == (1, 2)
+
+
+def test_an_unconditional_model_takes_labels_and_ignores_them():
+    x = tf.round(tf.random.stateless_uniform((3, 8, 7, 1), SEED))
+    labels, others = tf.one_hot([0, 1, 2], 3), tf.one_hot([2, 2, 1], 3)
+    for num_classes, is_same in ((0, True), (3, False)):
+        model = build(num_classes=num_classes)
+        for weight in model.trainable_variables:  # a flow starts as the identity
+            weight.assign_add(0.1 * tf.random.normal(weight.shape))
+        assert np.array_equal(model.encode(x, labels)[0], model.encode(x, others)[0]) == is_same
+        terms = [np.concatenate([model.terms(x, y, SEED)[0], *model.terms(x, y, SEED)[1]]) for y in (labels, others)]
+        assert np.array_equal(*terms) == is_same
+        assert np.array_equal(*(model.prior.sample(3, SEED, model.condition(y)) for y in (labels, others))) == is_same
 
 
 def test_training_prefers_a_window_where_pixels_follow_their_neighbours():
@@ -216,6 +224,40 @@ def test_a_prior_without_classes_makes_the_model_unconditional(script, capsys):
     assert "labels" not in arrays
     assert script("--sample", "--checkpoint", checkpoint, "--labels", 3, only=True) == 1
     assert "--labels needs a prior that knows classes" in capsys.readouterr().err
+
+
+UNCONDITIONAL = [*SMALL, "--network", "mlp", "--window", 0, "--latent_size", 2, "--unconditional"]
+
+
+def test_unconditional_ignores_the_labels_of_the_data_and_the_probes_do_not(script, start, capsys):
+    start(*map(str, UNCONDITIONAL), "--num_epochs", "1")
+    assert (metrics(RUN)["unconditional"], metrics(RUN)["prior"]) == (True, "flow")
+    header = read_header(CHECKPOINT)
+    assert (header["model"]["num_classes"], len(header["dataset"]["class_names"])) == (0, 10)
+    assert script("--evaluate", "--checkpoint", CHECKPOINT, "--num_importance_samples", 0, only=True) == 0
+    assert "bound on log p(x), one posterior sample" in capsys.readouterr().out
+    probes = metrics(RUN)["test"]["probes"]
+    assert probes["linear_accuracy"] > 0
+    assert "sample_agreement" not in probes
+    assert not pathlib.Path(RUN, "style_transfer.png").exists()
+    assert script("--sample", "--checkpoint", CHECKPOINT, "--num_samples", 3, only=True) == 0
+    with np.load(f"{RUN}/samples.npz") as arrays:
+        assert arrays["images"].shape == (3, 12, 12, 1)
+        assert "labels" not in arrays
+    assert script("--sample", "--checkpoint", CHECKPOINT, "--labels", 3, only=True) == 1
+    assert "--labels needs classes, and this model knows none" in capsys.readouterr().err
+
+
+def test_an_unconditional_run_continues_as_such(script, start, before_the_first_step, capsys):
+    start(*map(str, UNCONDITIONAL), "--num_epochs", "1")
+    with before_the_first_step():
+        script("--checkpoint", CHECKPOINT, "--num_epochs", 2, only=True)
+    assert ", prior flow, window 0, unconditional;" in capsys.readouterr().out
+
+
+def test_a_conditional_run_stays_conditional(script, trained_vlae, capsys):
+    assert script("--checkpoint", trained_vlae / CHECKPOINT, "--unconditional", "--num_epochs", 3, only=True) == 1
+    assert "checkpoint has unconditional False, you asked for True" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The one table of settings: what is made from it, its defaults, and the rules between settings."""
 
+import itertools
 import json
 
 import numpy as np
@@ -58,9 +59,10 @@ def test_every_choice_has_its_class_with_the_same_properties():
         assert LIKELIHOODS[name].__name__ == entry.class_name
         assert LIKELIHOODS[name].pixels == entry.pixels
     for name in catalogue.MODELS:
-        for prior in catalogue.PRIORS if vae.MODELS[name].takes_learned_prior else ["standard"]:
-            arguments = {"model": name, "data_shape": (4, 4, 1), "num_classes": 2, "prior": prior, "hidden_dims": (4,)}
-            assert vae.build_model(**arguments).bound_on == catalogue.bound_on(arguments), (name, prior)
+        for prior, num_classes in itertools.product(catalogue.PRIORS, [2] if name == "cvae" else [0, 2]):
+            arguments = {"model": name, "data_shape": (4, 4, 1), "num_classes": num_classes, "prior": prior}
+            built = vae.build_model(**arguments, hidden_dims=(4,))
+            assert built.bound_on == catalogue.bound_on(arguments), (name, prior, num_classes)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,8 @@ BROKEN = [  # settings, the kind of data if it matters, and the beginning of the
     ({"likelihood": "sigma", "binarize": "dynamic"}, "", "--likelihood sigma is for grey levels"),
     ({"warmup_epochs": 2, "beta": 0}, "", "--warmup_epochs contradicts --beta 0"),
     ({"free_bits": 1, "beta": 0}, "", "--free_bits contradicts --beta 0"),
-    ({"labels": (3,), "prior": "standard"}, "", "--labels contradicts --prior standard"),
+    ({"labels": (3,), "model": "vlae", "prior": "standard"}, "", "--labels contradicts --prior standard"),
+    ({"labels": (3,), "unconditional": True}, "", "--labels contradicts --unconditional"),
     ({"num_replicas": 2, "strategy": "none"}, "", "--num_replicas goes with --strategy mirrored"),
     ({"num_replicas": 2, "batch_size": 3}, "", "--batch_size 3 cannot be shared by 2 replicas"),
     ({"device": "gpu:1", "strategy": "mirrored"}, "", "--device gpu:1 contradicts --strategy mirrored"),
