@@ -23,8 +23,8 @@ from parts.priors import PRIORS, normal_log_prob
 from parts.replicas import batch_mean, batch_normal, share_of_replica
 from storage.checkpoints import CheckpointError, load_weights, read_header
 
-FEATURES = 32  # channels of the map that a VLAE's decoder makes of z
 SAMPLE_BLOCK = 500  # codes that are decoded at once
+FIRST_PIXEL_DIMS = (32, 32)  # of a VLAE whose checkpoint does not say
 
 
 class VAE(keras.Model):
@@ -256,6 +256,7 @@ def build_model(
     likelihood: str = "bernoulli",
     prior: str = "standard",
     window: int = 0,
+    pixel_dims: Sequence[int] | None = None,
     mixed_precision: bool = False,
     **objective,
 ) -> VAE:
@@ -266,6 +267,8 @@ def build_model(
         data_shape: (height, width, channels) of an image, or (2,) for points.
         num_classes: width of the one-hot labels; 0 for a VLAE that ignores those of its batches.
         window: width of the pixels' window in a VLAE; 0 for pixels independent given z.
+        pixel_dims: widths of a VLAE's layers that see one pixel at a time; None for those of models that were saved
+            before these could be chosen.
         mixed_precision: whether encoder and decoder compute in bfloat16, except in their last layers. The weights are
             float32 and work without it, so it is not among the arguments that a checkpoint stores.
         objective: beta, warmup_steps, free_bits; see VAE.
@@ -280,19 +283,16 @@ def build_model(
     widths = tuple(hidden_dims or catalogue.NETWORKS[network].hidden_dims)
     policy = "mixed_bfloat16" if mixed_precision else "float32"
 
-    def make_body(output_shape: Sequence[int]) -> keras.layers.Layer:
+    def make_body(output_shape: Sequence[int], kind: str = "decoder") -> keras.layers.Layer:
         with computing_in(policy):
-            return parts["decoder"](widths, output_shape, activation)
+            return parts[kind](widths, output_shape, activation)
 
     with computing_in(policy):
         encoder = parts["encoder"](widths, latent_size, activation)
-    decoder, p_x = make_decoder(
-        make_body,
-        data_shape,
-        likelihood,
-        window,
-        sees_features=model_class.takes_window and len(data_shape) == 3,
-    )
+    if model_class.takes_window and len(data_shape) == 3:
+        decoder, p_x = make_feature_decoder(make_body, data_shape, likelihood, window, pixel_dims)
+    else:
+        decoder, p_x = make_decoder(make_body, data_shape, likelihood)
     p_z = PRIORS[prior](latent_size, num_classes if model_class.labels_reach_prior else 0)
     built = model_class(encoder, decoder, p_z, p_x, **objective)
     x, labels = tf.zeros((1, *data_shape)), tf.zeros((1, num_classes))
@@ -309,6 +309,7 @@ def build_model(
         "likelihood": likelihood,
         "prior": prior,
         "window": window,
+        "pixel_dims": list(pixel_dims) if pixel_dims else None,
     }
     return built
 
@@ -330,25 +331,33 @@ def load(path: str | os.PathLike) -> VAE:
 
 
 def make_decoder(
-    make_body: Callable[[Sequence[int]], keras.layers.Layer],
+    make_body: Callable[..., keras.layers.Layer], data_shape: Sequence[int], likelihood: str
+) -> tuple[keras.layers.Layer, Likelihood]:
+    """A decoder, whose body `make_body` makes from the shape of its output, and the likelihood p(x|z) that reads it."""
+    p_x = LIKELIHOODS[likelihood]()
+    output_shape = (*data_shape[:-1], data_shape[-1] * p_x.params_per_channel)
+    return Decoder(make_body(output_shape), output_shape), p_x
+
+
+def make_feature_decoder(
+    make_body: Callable[..., keras.layers.Layer],
     data_shape: Sequence[int],
     likelihood: str,
     window: int,
-    *,
-    sees_features: bool,
+    pixel_dims: Sequence[int] | None,
 ) -> tuple[keras.layers.Layer, Likelihood]:
-    """A decoder, whose body `make_body` makes from the shape of its output, and the likelihood p(x|z) that reads it.
-
-    The decoder of a VLAE makes a map of features, which each pixel joins with its window. Without a window the
-    layers that see one pixel at a time belong to the decoder, and the likelihood is a plain one.
-    """
+    """The decoder and the likelihood of a VLAE. The decoder makes a map of features, which each pixel joins with its
+    window. Without a window the layers that see one pixel at a time belong to the decoder, and the likelihood is a
+    plain one."""
     p_x = LIKELIHOODS[likelihood]()
     output_shape = (*data_shape[:-1], data_shape[-1] * p_x.params_per_channel)
-    if not sees_features:
-        return Decoder(make_body(output_shape), output_shape), p_x
-    features = make_body((*data_shape[:-1], FEATURES))
+    if pixel_dims:
+        features = make_body((*data_shape[:-1], pixel_dims[0]), "feature_decoder")
+    else:
+        pixel_dims = FIRST_PIXEL_DIMS
+        features = make_body((*data_shape[:-1], pixel_dims[0]))
     if not window:
-        return Decoder(Stack([features, PixelLayers(FEATURES, output_shape[-1])]), output_shape), p_x
+        return Decoder(Stack([features, PixelLayers(pixel_dims, output_shape[-1])]), output_shape), p_x
     if data_shape[-1] == 3:
         p_x = p_x.of_colour_pixels()
-    return features, Autoregressive(p_x, data_shape, window, FEATURES)
+    return features, Autoregressive(p_x, data_shape, window, pixel_dims)

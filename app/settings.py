@@ -206,12 +206,17 @@ class Settings:
     )  # fmt: skip
     window: int = row(
         0, MODEL, "width of the window of earlier pixels that p(x|z) sees; odd, 0: none", values.window, metavar="N",
-        by={"vlae images": 7}, models=("vlae",), added_later=True, **ARCHITECTURE
+        by={"vlae images": 7, "vlae drawings": 11}, models=("vlae",), added_later=True, **ARCHITECTURE
+    )  # fmt: skip
+    pixel_dims: tuple[int, ...] | None = row(
+        None, MODEL, "widths of the layers that see one pixel, its window and its features", whole(1, 1024),
+        several=True, metavar="N", by={"vlae images": (64, 64, 64), "vlae images mlp": (32, 32)}, default_text="none",
+        models=("vlae",), added_later=True, **ARCHITECTURE
     )  # fmt: skip
 
     batch_size: int = row(
         128, TRAINING, "examples per training step, over all devices", whole(1), metavar="N",
-        by={"few": at_most_all(32), "points": at_most_all(256)}, **PER_EPOCH
+        by={"vlae images": 64, "few": at_most_all(32), "points": at_most_all(256)}, **PER_EPOCH
     )  # fmt: skip
     num_epochs: int = row(
         10, TRAINING, "epochs of the run in total, with those before a continuation", whole(1),

@@ -1,5 +1,7 @@
 """An autoregressive p(x|z) over a small window, behind the likelihood interface (Chen et al. 2016, section 3.1)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -20,12 +22,20 @@ class Autoregressive(Likelihood):
         pixel: the distribution of one pixel, a likelihood with `draw`.
         data_shape: (height, width, channels).
         window: odd, at least 3.
-        features: channels of the feature map that the decoder makes of z.
+        pixel_dims: widths of the layers that see one pixel at a time. The feature map that the decoder makes of z has
+            as many channels as the first of them.
     """
 
     has_mean = False
 
-    def __init__(self, pixel: Likelihood, data_shape, window: int, features: int, **kwargs):
+    def __init__(
+        self,
+        pixel: Likelihood,
+        data_shape: Sequence[int],
+        window: int,
+        pixel_dims: Sequence[int],
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         height, width, channels = data_shape
         self.pixel = pixel
@@ -33,8 +43,8 @@ class Autoregressive(Likelihood):
         self.data_shape = tuple(data_shape)
         self.reach = window // 2
         self.mask = causal_mask(window)[:, :, None, None]
-        self.kernel = self.add_weight(shape=(self.reach + 1, window, channels, features), name="window_kernel")
-        self.pixel_layers = PixelLayers(features, channels * pixel.params_per_channel)
+        self.kernel = self.add_weight(shape=(self.reach + 1, window, channels, pixel_dims[0]), name="window_kernel")
+        self.pixel_layers = PixelLayers(pixel_dims, channels * pixel.params_per_channel)
         self.offset = self.add_weight(
             shape=(height, width, channels * pixel.params_per_channel), initializer="zeros", name="offset"
         )

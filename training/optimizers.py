@@ -151,11 +151,18 @@ def clipped(gradients: Sequence[tf.Tensor], largest_norm: float) -> list[tf.Tens
 
 
 def orthogonalized(matrix: tf.Tensor, num_iterations: int = 5) -> tf.Tensor:
-    """The matrix with singular values brought to about 1, by the Newton-Schulz iteration of Jordan et al. (2024)."""
-    is_tall = matrix.shape[0] > matrix.shape[1]
-    x = tf.transpose(matrix) if is_tall else matrix
-    x /= tf.norm(x) + 1e-7
+    """The matrix X with singular values brought to about 1, by the Newton-Schulz iteration of Jordan et al. (2024):
+    X <- P X with P = 3.4445 I - 4.7750 G + 2.0315 G G and G = X X^T.
+
+    All P are polynomials of the first G, so the iteration runs on G <- P G P, and X is multiplied once, by the product
+    of the P. For a long X this is a third of the work.
+    """
+    x = matrix / (tf.norm(matrix) + 1e-7)
+    is_tall = x.shape[0] > x.shape[1]
+    gram = tf.matmul(x, x, transpose_a=is_tall, transpose_b=not is_tall)
+    product = identity = tf.eye(gram.shape[0])
     for _ in range(num_iterations):
-        gram = tf.matmul(x, x, transpose_b=True)
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return tf.transpose(x) if is_tall else x
+        polynomial = 3.4445 * identity - 4.7750 * gram + 2.0315 * gram @ gram
+        product = polynomial @ product
+        gram = polynomial @ gram @ polynomial
+    return x @ product if is_tall else product @ x

@@ -79,7 +79,7 @@ def test_every_choice_has_its_class_with_the_same_properties():
         ("drawings", 4_000, {"batch_size": 8}, {"num_epochs": 10, "learning_rate": 1e-3}),
         ("drawings", 20, {}, {"batch_size": 20, "num_epochs": 100, "sample_and_save_frequency": 20}),
         ("drawings", 4_000, {"model": "vlae"}, {"num_epochs": 30, "sample_and_save_frequency": 1, "batch_size": 32}),
-        ("drawings", 12_000, {"model": "vlae"}, {"binarize": "dynamic", "likelihood": "bernoulli", "window": 7}),
+        ("drawings", 12_000, {"model": "vlae"}, {"binarize": "dynamic", "likelihood": "bernoulli", "window": 11}),
         ("drawings", 12_000, {"model": "vlae"}, {"latent_size": 12, "prior": "flow", "warmup_epochs": 2}),
         ("drawings", 12_000, {"model": "vlae", "binarize": "none"}, {"likelihood": "logistic", "binarize": "none"}),
         ("drawings", 12_000, {"model": "vlae", "likelihood": "logistic"}, {"binarize": "none"}),

@@ -16,7 +16,7 @@ PIXELS = [(Bernoulli, 1), (DiscretizedLogistic, 1), (ColourLogistic, 3)]
 
 def build(pixel, shape, window=3):
     keras.utils.set_random_seed(0)
-    likelihood = Autoregressive(pixel(), shape, window, FEATURES)
+    likelihood = Autoregressive(pixel(), shape, window, (FEATURES, FEATURES, 6))
     likelihood.log_prob(tf.zeros((1, *shape)), tf.zeros((1, *shape[:2], FEATURES)))  # creates the weights
     for weight in likelihood.trainable_variables:
         weight.assign(tf.random.normal(weight.shape))

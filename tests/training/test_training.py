@@ -88,6 +88,19 @@ def test_orthogonalizing_keeps_directions_and_evens_out_their_sizes(shape):
     assert np.all(np.abs(np.diag(rotated) - 1) < 0.4)
 
 
+@pytest.mark.parametrize("smallest", [1.0, 1e-3, 1e-7])
+def test_orthogonalizing_through_the_gram_matrix_is_newton_schulz(smallest):
+    u, _, v = np.linalg.svd(np.random.default_rng(0).normal(size=(300, 40)), full_matrices=False)
+    matrix = u * np.geomspace(1.0, smallest, 40) @ v
+    x = matrix / np.linalg.norm(matrix)
+    for _ in range(5):
+        gram = x.T @ x
+        x = 3.4445 * x + x @ (-4.7750 * gram + 2.0315 * gram @ gram)
+    for ours, expected in ((matrix, x), (matrix.T, x.T)):
+        found = optimizers.orthogonalized(tf.constant(ours, tf.float32)).numpy()
+        assert np.linalg.norm(found - expected) < 1e-3 * np.linalg.norm(expected)
+
+
 def test_muon_turns_kernels_and_leaves_the_rest_to_adam(monkeypatch):
     monkeypatch.setattr(optimizers.AveragedMuon, "DECAY_STEPS", 4)
     keras.utils.set_random_seed(0)
