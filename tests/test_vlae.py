@@ -12,11 +12,11 @@ import tensorflow as tf
 from conftest import assert_same_tensors, metrics
 
 import vae
-from storage.checkpoints import read_header
+from storage.checkpoints import read_header, save_model_weights
 
 SEED = tf.constant([3, 4])
 RUN = "outputs/vlae/mnist"
-SMALL = "--model vlae --network conv --hidden_dims 4 8 --window 3 --num_samples 2 --warmup_epochs 0".split()
+SMALL = "--model vlae --network conv --hidden_dims 4 8 --window 3 --pixel_dims 8 8 --num_samples 2 --warmup_epochs 0".split()
 CHECKPOINT = "model_ckpts/vlae/mnist/vlae.weights.h5"
 
 
@@ -37,6 +37,9 @@ def build(**kwargs):
     [
         {},
         {"window": 0},
+        {"pixel_dims": (6, 6, 4)},
+        {"pixel_dims": (5,), "window": 0},
+        {"pixel_dims": (5, 5), "network": "mlp"},
         {"likelihood": "logistic"},
         {"likelihood": "logistic", "window": 0},
         {"likelihood": "logistic", "data_shape": (8, 7, 3)},
@@ -66,6 +69,17 @@ def test_parts_fit_together_and_every_weight_learns(kwargs):
     assert samples.shape == (5, *shape)
     np.testing.assert_array_equal(samples, model.sample(5, labels[:5], seed=1))
     assert np.any(samples != model.sample(5, labels[:5], seed=2))
+
+
+@pytest.mark.parametrize("window", [0, 3])
+def test_a_checkpoint_that_does_not_say_its_pixel_layers_has_those_of_before(tmp_path, window):
+    model = build(window=window)
+    assert model.arguments.pop("pixel_dims") is None
+    save_model_weights(model, tmp_path / "old.weights.h5", {})
+    loaded = vae.load(tmp_path / "old.weights.h5")
+    shapes = [tuple(weight.shape) for weight in loaded.trainable_variables]
+    assert (3, 3, 4, 4 * 32) in shapes and shapes.count((32, 32)) == 2
+    assert all(np.array_equal(found, saved) for found, saved in zip(loaded.weights, model.weights, strict=True))
 
 
 def test_many_samples_are_made_in_blocks(monkeypatch):
