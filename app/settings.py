@@ -198,7 +198,7 @@ class Settings:
     prior: str = choice(
         "standard", MODEL, PRIORS, "p(z), or p(z|y) where labels reach it: N(0, I), a Gaussian, or an autoregressive "
         "flow",
-        by={"vlae": "flow"}, added_later=True, **ARCHITECTURE
+        by={"cvae": "flow", "vlae": "flow"}, added_later=True, **ARCHITECTURE
     )  # fmt: skip
     unconditional: bool = row(
         False, MODEL, "ignore the labels: the bound is on log p(x)", switch=True, models=("vlae",), fixed=True,

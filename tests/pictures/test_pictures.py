@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import vae
 from data import make_dataset
@@ -10,6 +11,7 @@ from evaluation.elbo import elbo_terms
 from pictures.album import Album
 from pictures.interpolation import choose_pairs, draw_interpolation, slerp
 from pictures.samples import make_samples, save_samples
+from pictures.style_transfer import draw_style_transfer
 from pictures.traversals import draw_traversals
 from sources.batches import evaluation_batches
 from sources.examples import RawData
@@ -35,9 +37,12 @@ def test_an_album_knows_folder_and_beginning_of_a_pictures_name(tmp_path):
     assert album.with_prefix("epoch_002_").caption == "run vae/x"
 
 
-@pytest.mark.parametrize(("model", "is_one_class"), [("vae", False), ("cvae", True)])
-def test_an_interpolation_says_where_its_ends_are_of_one_class(drawn, dataset, tmp_path, model, is_one_class):
-    draw_interpolation(Album(tmp_path, caption="run x/y"), build(model), dataset, "none", 0)
+@pytest.mark.parametrize(
+    ("model", "prior", "is_one_class"),
+    [("vae", "standard", False), ("cvae", "standard", True), ("vlae", "gaussian", True), ("vlae", "standard", False)],
+)
+def test_an_interpolation_says_where_its_ends_are_of_one_class(drawn, dataset, tmp_path, model, prior, is_one_class):
+    draw_interpolation(Album(tmp_path, caption="run x/y"), build(model, prior=prior), dataset, "none", 0)
     figure = drawn["interpolation.png"]
     assert ("two test examples of one class" in figure.axes[0].get_title()) == is_one_class
     assert figure.texts[0].get_text() == "run x/y"
@@ -52,6 +57,29 @@ def test_of_two_examples_of_two_classes_it_is_not_said_that_they_are_of_one(draw
     few = make_dataset("few", RawData("here", {"train": two, "test": two}))
     draw_interpolation(Album(tmp_path), build("cvae"), few, "none", 0)
     assert "of one class" not in drawn["interpolation.png"].axes[0].get_title()
+
+
+@pytest.mark.parametrize("name", ["vae", "cvae"])
+def test_an_interpolation_turns_evenly_through_the_noise_of_a_learned_prior(dataset, tmp_path, monkeypatch, name):
+    """The length of the noise changes linearly from end to end."""
+    model, decoded = build(name, prior="gaussian"), []
+    model.prior.means.assign(tf.random.stateless_normal(model.prior.means.shape, [1, 2]))
+    monkeypatch.setattr(
+        vae.VAE, "decode", lambda self, z, *rest: decoded.append((z, *rest)) or tf.zeros((len(z), 4, 4, 1))
+    )
+    draw_interpolation(Album(tmp_path), model, dataset, "none", 0)
+    noise = [model.prior.to_noise(z, model.condition(labels)) for z, labels, _ in decoded]
+    lengths = np.linalg.norm(noise, axis=-1)  # (steps, pairs)
+    np.testing.assert_allclose(lengths, np.linspace(lengths[0], lengths[-1], len(lengths)), atol=1e-5)
+    assert np.ptp(lengths[0]) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("prior", "kept"), [("standard", "the code"), ("gaussian", "the noise behind"), ("flow", "the noise behind")]
+)
+def test_style_transfer_says_what_is_kept(drawn, dataset, tmp_path, prior, kept):
+    draw_style_transfer(Album(tmp_path), build("cvae", prior=prior), dataset, "none", 0)
+    assert f"Style transfer: {kept}" in drawn["style_transfer.png"].axes[0].get_title()
 
 
 @pytest.mark.parametrize(
