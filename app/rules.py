@@ -52,6 +52,7 @@ RULES = (
         "--binarize {binarize} is for images, and {data} are points",
         "points",
     ),
+    Rule(("flip",), lambda flip: flip, "--flip is for images, and {data} are points", "points"),
     Rule(
         ("likelihood",),
         lambda likelihood: LIKELIHOODS[likelihood].pixels is not None,

@@ -239,6 +239,10 @@ class Settings:
         0.0, TRAINING, "nats that each latent may spend before its rate counts in the loss", real(0), metavar="X",
         **PER_EPOCH
     )  # fmt: skip
+    flip: bool = row(
+        False, TRAINING, "mirror each image left to right at random, anew in every epoch", values.boolean,
+        optional_value=True, metavar="BOOL", added_later=True, **PER_EPOCH
+    )  # fmt: skip
     load_weights: bool = row(
         False, TRAINING, "continue the run from its checkpoint, up to --num_epochs", switch=True
     )  # fmt: skip

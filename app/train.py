@@ -52,7 +52,13 @@ def train(run: Run, model: VAE, dataset: Dataset, state: TrainingState, header: 
     try:
         loop.train(
             model,
-            training_batches(dataset.train, settings.batch_size, seed=settings.seed, binarize=settings.binarize),
+            training_batches(
+                dataset.train,
+                settings.batch_size,
+                seed=settings.seed,
+                binarize=settings.binarize,
+                flip=settings.flip,
+            ),
             evaluation_batches(dataset.test, seed=settings.seed, binarize=settings.binarize),
             batch_size=settings.batch_size,
             split=dataset.split,

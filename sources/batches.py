@@ -14,16 +14,17 @@ from sources.examples import Examples
 from sources.readers import ALIGNMENT
 
 TEST_BATCH_SIZE = 500  # not the user's batch size, so that test figures do not depend on it
-TRAIN_STREAM, SHUFFLE_STREAM, TEST_STREAM, BINARIZE_STREAM = range(4)
+TRAIN_STREAM, SHUFFLE_STREAM, TEST_STREAM, BINARIZE_STREAM, FLIP_STREAM = range(5)
 
 
 def training_batches(
-    examples: Examples, batch_size: int, *, seed: int, binarize: str
+    examples: Examples, batch_size: int, *, seed: int, binarize: str, flip: bool = False
 ) -> Callable[..., tf.data.Dataset]:
     """A function from an epoch, counted from 0, to its batches (x, labels, step seed), beginning with batch `first`.
 
     An epoch is a permutation of the examples that depends on (seed, epoch) alone. The examples after its last whole
-    batch are not used in that epoch. x: float32, images in [0, 1]; labels: float32.
+    batch are not used in that epoch. x: float32, images in [0, 1]; labels: float32. With `flip` every image is mirrored
+    left to right in about half of the epochs.
     """
     x, labels = as_tensor(examples.x), as_tensor(examples.labels)
     num_steps = len(examples) // batch_size
@@ -34,7 +35,10 @@ def training_batches(
 
         def batch(step, rows):
             step_seed = stream(seed, TRAIN_STREAM, step)
-            return prepare(tf.gather(x, rows), tf.gather(labels, rows), step_seed, binarize)
+            images = tf.gather(x, rows)
+            if flip:
+                images = flip_half(images, step_seed)
+            return prepare(images, tf.gather(labels, rows), step_seed, binarize)
 
         steps = np.arange(epoch * num_steps, (epoch + 1) * num_steps)
         return without_tuning(tf.data.Dataset.from_tensor_slices((steps[first:], rows[first:])).map(batch).prefetch(8))
@@ -69,6 +73,12 @@ def without_tuning(batches: tf.data.Dataset) -> tf.data.Dataset:
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
     return batches.with_options(options)
+
+
+def flip_half(images, seed):
+    """Mirror each image left to right with probability 1/2: (batch, height, width, channels)."""
+    noise = tf.random.stateless_uniform((len(images), 1, 1, 1), stream_of(seed, FLIP_STREAM), alg="philox")
+    return tf.where(noise < 0.5, images[:, :, ::-1], images)
 
 
 def prepare(x, labels, seed, binarize):

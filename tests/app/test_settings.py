@@ -113,6 +113,7 @@ BROKEN = [  # settings, the kind of data if it matters, and the beginning of the
     ({"device": "gpu:1", "strategy": "mirrored"}, "", "--device gpu:1 contradicts --strategy mirrored"),
     ({"window": 7}, "points", "--window 7 is for images, and toys are points"),
     ({"binarize": "dynamic"}, "points", "--binarize dynamic is for images, and toys are points"),
+    ({"flip": True}, "points", "--flip is for images, and toys are points"),
     ({"likelihood": "bernoulli"}, "points", "--likelihood bernoulli is for pixels"),
     ({"network": "conv"}, "points", "--network conv is for images"),
     ({"likelihood": "bernoulli", "window": 7, "binarize": "none"}, "drawings", "--likelihood bernoulli with a window"),

@@ -52,6 +52,22 @@ def test_evaluation_sees_every_example_once_in_order_and_the_same_at_every_pass(
     assert epoch_order(evaluation_batches(examples(), seed=0, binarize="none")) == list(range(50))
 
 
+def test_flip_mirrors_about_half_of_the_images_left_to_right_and_does_so_anew_in_every_epoch():
+    images = np.random.default_rng(0).integers(0, 256, (200, 4, 6, 3), dtype=np.uint8)
+    data = Examples(images, np.eye(200, dtype=np.uint8))
+    plain = dict.fromkeys(range(200), 0)
+    counts = []
+    for epoch in (0, 1, 0):
+        mirrored = plain.copy()
+        for x, labels, _ in training_batches(data, 50, seed=0, binarize="none", flip=True)(epoch):
+            for image, label in zip(np.round(x.numpy() * 255), labels.numpy().argmax(axis=1), strict=True):
+                mirrored[label] = int(np.array_equal(image, images[label][:, ::-1]))
+                assert mirrored[label] or np.array_equal(image, images[label])
+        counts.append(list(mirrored.values()))
+    assert all(70 < sum(count) < 130 for count in counts)
+    assert counts[0] == counts[2] != counts[1]
+
+
 def grey(value, num=400):
     return Examples(np.full((num, 5, 5, 1), value, np.uint8), np.zeros((num, 0), np.uint8))
 
