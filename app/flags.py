@@ -94,7 +94,8 @@ def in_words(condition: str) -> str:
     models = [word for word in condition.split() if word in ROWS["model"].choices]
     rest = [words.get(word, word) for word in condition.split() if word not in models]
     if "few" in rest:
-        rest = ["few", *(word for word in rest if word != "few"), "images"]
+        plural = [] if {"drawings", "photographs"} & {*rest} else ["images"]
+        rest = ["few", *(word for word in rest if word != "few"), *plural]
     data = ", ".join(rest) if "many" in condition else " ".join(rest)
     return " on ".join(part for part in (*models, data) if part)
 

@@ -22,7 +22,7 @@ from app.values import one_of, real, whole
 from parts.catalogue import ACTIVATIONS, LIKELIHOODS, MODELS, NETWORKS, PRIORS
 
 VERBS = ("train", "evaluate", "sample", "compare")
-FEW_STEPS, MOST_PICTURES, MOST_EPOCHS = 1500, 5, 100  # of runs on few images
+FEW_STEPS, COLOUR_STEPS, MOST_PICTURES, MOST_EPOCHS = 1500, 2000, 5, 100  # of runs on few images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +85,12 @@ def at_most_all(batch_size: int) -> Computed:
     return Computed(f"{batch_size}", lambda num_examples, _: min(batch_size, num_examples))
 
 
-def enough_epochs(least: int) -> Computed:
+def enough_epochs(least: int, num_steps: int = FEW_STEPS) -> Computed:
     def epochs(num_examples: int, settings: Mapping[str, Any]) -> int:
         steps = max(1, num_examples // settings["batch_size"])
-        return min(max(FEW_STEPS // steps, least), MOST_EPOCHS)
+        return min(max(num_steps // steps, least), MOST_EPOCHS)
 
-    return Computed(f"{least} to {MOST_EPOCHS}, for {FEW_STEPS:,} steps", epochs)
+    return Computed(f"{least} to {MOST_EPOCHS}, for {num_steps:,} steps", epochs)
 
 
 def a_few_times(num_examples: int, settings: Mapping[str, Any]) -> int:
@@ -198,7 +198,8 @@ class Settings:
     prior: str = choice(
         "standard", MODEL, PRIORS, "p(z), or p(z|y) where labels reach it: N(0, I), a Gaussian, or an autoregressive "
         "flow",
-        by={"cvae": "flow", "vlae": "flow"}, added_later=True, **ARCHITECTURE
+        by={"few colour": "flow", "few photographs": "flow", "cvae": "flow", "vlae": "flow"}, added_later=True,
+        **ARCHITECTURE
     )  # fmt: skip
     unconditional: bool = row(
         False, MODEL, "ignore the labels: the bound is on log p(x)", switch=True, models=("vlae",), fixed=True,
@@ -221,7 +222,8 @@ class Settings:
     num_epochs: int = row(
         10, TRAINING, "epochs of the run in total, with those before a continuation", whole(1),
         aliases=("--n_epochs",), metavar="N",
-        by={"colour": 20, "few": enough_epochs(10), "few colour": enough_epochs(20), "vlae images": 30,
+        by={"colour": 20, "few": enough_epochs(10), "few colour": enough_epochs(20, COLOUR_STEPS),
+            "vlae images": 30,
             "vlae few": enough_epochs(30), "points": 50},
         **OF_TRAINING
     )  # fmt: skip
@@ -241,7 +243,7 @@ class Settings:
     )  # fmt: skip
     flip: bool = row(
         False, TRAINING, "mirror each image left to right at random, anew in every epoch", values.boolean,
-        optional_value=True, metavar="BOOL", added_later=True, **PER_EPOCH
+        optional_value=True, metavar="BOOL", by={"few colour": True}, added_later=True, **PER_EPOCH
     )  # fmt: skip
     load_weights: bool = row(
         False, TRAINING, "continue the run from its checkpoint, up to --num_epochs", switch=True
