@@ -10,7 +10,7 @@ likelihood gives p(x|z). All terms are in nats per example:
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -43,6 +43,7 @@ class VAE(keras.Model):
     is_conditional = False  # whether it needs labels
     labels_reach_prior = False  # whether a learned prior is p(z|y), not p(z)
     labels_reach_decoder = False  # whether the decoder is given the label too
+    prior_options: Mapping[str, Mapping[str, float]] = {"flow": {"logvar_bound": 3.0}}  # arguments of priors, by name
     takes_window = False  # whether p(x|z) may also see a window of earlier pixels
     optimizer_name = "adam"  # see training/optimizers.py
 
@@ -214,6 +215,7 @@ class VLAE(VAE):
     """
 
     labels_reach_prior = True
+    prior_options: Mapping[str, Mapping[str, float]] = {}  # its gradients are clipped
     takes_window = True
     optimizer_name = "muon"
 
@@ -293,7 +295,8 @@ def build_model(
         decoder, p_x = make_feature_decoder(make_body, data_shape, likelihood, window, pixel_dims)
     else:
         decoder, p_x = make_decoder(make_body, data_shape, likelihood)
-    p_z = PRIORS[prior](latent_size, num_classes if model_class.labels_reach_prior else 0)
+    prior_classes = num_classes if model_class.labels_reach_prior else 0
+    p_z = PRIORS[prior](latent_size, prior_classes, **model_class.prior_options.get(prior, {}))
     built = model_class(encoder, decoder, p_z, p_x, **objective)
     x, labels = tf.zeros((1, *data_shape)), tf.zeros((1, num_classes))
     built.terms(x, labels, tf.constant([0, 0]))  # creates the weights

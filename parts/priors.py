@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from parts.networks import bounded_logvar
+from parts.networks import LOGVAR_BOUND, bounded_logvar
 
 
 class Prior(keras.layers.Layer):
@@ -106,14 +106,25 @@ class FlowPrior(Prior):
     Every step maps codes towards noise, and the order of the latents is reversed between steps. The density takes one
     parallel pass; sampling inverts the steps latent by latent. Each summand of `log_prob` is given to the latent at its
     place in the flow; only with one step is it log p(z_i | z_1 .. z_i-1).
+
+    The log-variances of a step are squashed into (-logvar_bound, logvar_bound). The rate is the same for codes of every
+    scale, so without a narrow bound or clipped gradients the scales may drift until the training diverges.
     """
 
     rates_are_per_latent = False
 
-    def __init__(self, latent_size: int, num_classes: int = 0, num_steps: int = 4, hidden_width: int = 256, **kwargs):
+    def __init__(
+        self,
+        latent_size: int,
+        num_classes: int = 0,
+        num_steps: int = 4,
+        hidden_width: int = 256,
+        logvar_bound: float = LOGVAR_BOUND,
+        **kwargs,
+    ):
         super().__init__(latent_size, num_classes, **kwargs)
         width = max(hidden_width, latent_size)  # at least one unit per latent
-        self.steps = [MaskedStep(latent_size, num_classes, width) for _ in range(num_steps)]
+        self.steps = [MaskedStep(latent_size, num_classes, width, logvar_bound) for _ in range(num_steps)]
 
     def log_prob(self, z, condition=None):
         noise, log_volume = self.flow(z, condition)
@@ -144,8 +155,9 @@ class MaskedStep(keras.layers.Layer):
     """mean and logvar of each z_i given the latents before it and the label: a MADE (Germain et al. 2015, eq. 8-9) with
     one hidden layer. Its last layer starts at zero, so that the flow starts as the identity."""
 
-    def __init__(self, latent_size: int, num_classes: int, hidden_width: int, **kwargs):
+    def __init__(self, latent_size: int, num_classes: int, hidden_width: int, logvar_bound: float, **kwargs):
         super().__init__(**kwargs)
+        self.logvar_bound = logvar_bound
         order = np.arange(latent_size)
         reach = np.arange(hidden_width) * max(latent_size - 1, 1) // hidden_width  # the last latent that a unit sees
         self.mask_in = (order[:, None] <= reach[None, :]).astype(np.float32)
@@ -168,7 +180,7 @@ class MaskedStep(keras.layers.Layer):
         h = tf.nn.elu(z @ (self.kernel_in * self.mask_in) + bias_in)
         raw = h @ (self.kernel_out * self.mask_out) + bias_out
         mean, raw_logvar = tf.split(raw, 2, axis=-1)
-        return mean, bounded_logvar(raw_logvar)
+        return mean, self.logvar_bound * tf.tanh(raw_logvar / self.logvar_bound)
 
     def invert(self, noise, condition=None):
         """The z whose standardization (z - mean) / std is `noise`."""

@@ -88,6 +88,15 @@ def test_a_fresh_flow_is_the_standard_normal():
     np.testing.assert_allclose(FlowPrior(LATENT, CLASSES).log_prob(z, condition(5)), normal_log_prob(z), atol=1e-5)
 
 
+@pytest.mark.parametrize("bound", [3.0, 15.0])
+def test_the_scales_of_a_flow_stay_within_their_bound(bound):
+    prior = build("flow", logvar_bound=bound)
+    for weight in prior.trainable_variables:
+        weight.assign(100 * weight)
+    _, logvar = prior.steps[0](tf.random.stateless_normal((50, LATENT), SEED), condition(50))
+    assert np.max(np.abs(logvar)) == pytest.approx(bound, rel=1e-3)
+
+
 @pytest.mark.parametrize("latent_size", [2, LATENT, 40])
 def test_each_latent_of_a_step_depends_on_those_before_it_only(latent_size):
     step = build("flow", latent_size, num_steps=1, hidden_width=16).steps[0]
