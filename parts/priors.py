@@ -177,7 +177,7 @@ class MaskedStep(keras.layers.Layer):
         bias_in, bias_out = self.bias_in, self.bias_out
         if condition is not None:
             bias_in, bias_out = bias_in + condition @ self.label_in, bias_out + condition @ self.label_out
-        h = tf.nn.elu(z @ (self.kernel_in * self.mask_in) + bias_in)
+        h = elu(z @ (self.kernel_in * self.mask_in) + bias_in)
         raw = h @ (self.kernel_out * self.mask_out) + bias_out
         mean, raw_logvar = tf.split(raw, 2, axis=-1)
         return mean, self.logvar_bound * tf.tanh(raw_logvar / self.logvar_bound)
@@ -191,6 +191,11 @@ class MaskedStep(keras.layers.Layer):
             return i + 1, tf.where(latents == i, mean + tf.exp(0.5 * logvar) * noise, z)
 
         return tf.while_loop(lambda i, _: i < len(latents), solve_next, (0, tf.zeros_like(noise)))[1]
+
+
+def elu(x: tf.Tensor) -> tf.Tensor:
+    """As tf.nn.elu. TensorFlow's graph optimizer fails to fuse that op in the flow of a CVAE, and prints errors."""
+    return tf.where(x > 0, x, tf.math.expm1(tf.minimum(x, 0.0)))
 
 
 def normal_log_prob(z: tf.Tensor, mean: tf.Tensor | float = 0.0, logvar: tf.Tensor | float = 0.0) -> tf.Tensor:
