@@ -354,13 +354,11 @@ def make_feature_decoder(
     plain one."""
     p_x = LIKELIHOODS[likelihood]()
     output_shape = (*data_shape[:-1], data_shape[-1] * p_x.params_per_channel)
-    if pixel_dims:
-        features = make_body((*data_shape[:-1], pixel_dims[0]), "feature_decoder")
-    else:
-        pixel_dims = FIRST_PIXEL_DIMS
-        features = make_body((*data_shape[:-1], pixel_dims[0]))
+    kind, masked = ("feature_decoder", True) if pixel_dims else ("decoder", False)
+    pixel_dims = pixel_dims or FIRST_PIXEL_DIMS
+    features = make_body((*data_shape[:-1], pixel_dims[0]), kind)
     if not window:
         return Decoder(Stack([features, PixelLayers(pixel_dims, output_shape[-1])]), output_shape), p_x
     if data_shape[-1] == 3:
         p_x = p_x.of_colour_pixels()
-    return features, Autoregressive(p_x, data_shape, window, pixel_dims)
+    return features, Autoregressive(p_x, data_shape, window, pixel_dims, masked=masked)

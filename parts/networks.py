@@ -7,9 +7,10 @@ a code z and the condition to the parameters of p(x|z). Their last layers are fl
 import contextlib
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -171,20 +172,52 @@ class Stack(keras.layers.Layer):
 
 
 class PixelLayers(keras.layers.Layer):
-    """Layers that see one pixel at a time, that is, 1x1 convolutions: (..., features) -> (..., outputs). They are
-    residual where the width stays the same."""
+    """Layers on a map of features, (batch, height, width, features) -> (batch, height, width, outputs). They are
+    residual where the width stays the same.
 
-    def __init__(self, widths: Sequence[int], outputs: int, **kwargs):
+    They see one pixel at a time, as 1x1 convolutions do. But every second one is a masked 3x3 convolution, until there
+    are `num_masked` of these.
+    """
+
+    def __init__(self, widths: Sequence[int], outputs: int, num_masked: int = 0, **kwargs):
         super().__init__(**kwargs)
-        self.hidden = [layers.Dense(width) for width in widths]
+        kinds = [MaskedConv2D if i % 2 and i // 2 < num_masked else layers.Dense for i in range(len(widths))]
+        self.hidden = [kind(width) for kind, width in zip(kinds, widths, strict=True)]
         self.head = layers.Dense(outputs, use_bias=False)
 
-    def call(self, h):
+    def call(self, h, apply: Callable = lambda layer, h: layer(h)):
         h = tf.nn.elu(h)
-        for dense in self.hidden:
-            update = dense(h)
+        for layer in self.hidden:
+            update = apply(layer, h)
             h = tf.nn.elu(h + update if h.shape[-1] == update.shape[-1] else update)
         return self.head(h)
+
+
+class MaskedConv2D(keras.layers.Layer):
+    """A 3x3 convolution in which a pixel sees the features of pixels before it in raster order, and its own."""
+
+    SIZE = 2, 3  # the row above and its own
+    MASK = np.array([[1, 1, 1], [1, 1, 0]], np.float32)[:, :, None, None]
+
+    def __init__(self, filters: int, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+
+    def build(self, input_shape):
+        # The bias is that of layers.Dense, and the variance that of a convolution without a mask.
+        initializer = keras.initializers.VarianceScaling(self.MASK.size / self.MASK.sum(), mode="fan_avg")
+        self.kernel = self.add_weight(
+            shape=(*self.SIZE, input_shape[-1], self.filters), initializer=initializer, name="kernel"
+        )
+        self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
+
+    def call(self, h):
+        padded = tf.pad(h, [[0, 0], [1, 0], [1, 1], [0, 0]])
+        return tf.nn.conv2d(padded, self.kernel * self.MASK, strides=1, padding="VALID") + self.bias
+
+    def of_pixel(self, seen: tf.Tensor) -> tf.Tensor:
+        """The output for one pixel from what it sees of the map: (batch, 2, 3, features) -> (batch, filters)."""
+        return tf.tensordot(seen, self.kernel * self.MASK, 3) + self.bias
 
 
 class DoublingConv2D(keras.layers.Layer):

@@ -8,15 +8,16 @@ import tensorflow as tf
 from parts import autoregressive
 from parts.autoregressive import Autoregressive
 from parts.likelihoods import Bernoulli, ColourLogistic, DiscretizedLogistic
+from parts.networks import MaskedConv2D
 
 SEED = tf.constant([5, 6])
 FEATURES = 4
 PIXELS = [(Bernoulli, 1), (DiscretizedLogistic, 1), (ColourLogistic, 3)]
 
 
-def build(pixel, shape, window=3):
+def build(pixel, shape, window=3, pixel_dims=(FEATURES, FEATURES, 6)):
     keras.utils.set_random_seed(0)
-    likelihood = Autoregressive(pixel(), shape, window, (FEATURES, FEATURES, 6))
+    likelihood = Autoregressive(pixel(), shape, window, pixel_dims)
     likelihood.log_prob(tf.zeros((1, *shape)), tf.zeros((1, *shape[:2], FEATURES)))  # creates the weights
     for weight in likelihood.trainable_variables:
         weight.assign(tf.random.normal(weight.shape))
@@ -36,7 +37,9 @@ def params_of_pixels(likelihood, x, maps):
     return tf.stack(tf.split(params, likelihood.pixel.params_per_channel, axis=-1), axis=-1)[0]
 
 
-def assert_sees_exactly_its_window(likelihood, shape, window):
+def assert_sees_exactly_its_window(likelihood, shape, window, num_masked=0):
+    """A masked 3x3 convolution looks to the right only in the row above, so in the rows just above a pixel a few of the
+    last columns are missing."""
     height, width, channels = shape
     x = tf.Variable(tf.random.stateless_uniform((1, *shape), SEED))
     with tf.GradientTape() as tape:
@@ -48,30 +51,38 @@ def assert_sees_exactly_its_window(likelihood, shape, window):
         seen = jacobian[row, column, channel] > 0
         for i, j, k in itertools.product(range(height), range(width), range(channels)):
             is_before = (i, j) < (row, column)
-            is_near = row - reach <= i and abs(j - column) <= reach
+            rightmost = column + reach - max(0, num_masked - (row - i - 1))
+            is_near = row - reach <= i and column - reach <= j <= (column if i == row else rightmost)
             in_order = (i, j) == (row, column) and k < channel
             assert seen[i, j, k] == ((is_before and is_near) or in_order), ((row, column, channel), (i, j, k))
 
 
 @pytest.mark.parametrize(("pixel", "channels"), PIXELS)
-@pytest.mark.parametrize("window", [3, 5])
-def test_a_pixel_sees_its_window_and_nothing_else(pixel, channels, window):
-    shape = (5, 6, channels)
-    assert_sees_exactly_its_window(build(pixel, shape, window), shape, window)
+@pytest.mark.parametrize(("window", "num_layers", "num_masked"), [(3, 3, 0), (5, 1, 0), (5, 3, 1), (7, 5, 2)])
+def test_a_pixel_sees_its_window_and_nothing_else(pixel, channels, window, num_layers, num_masked):
+    shape = (5, 7, channels)
+    likelihood = build(pixel, shape, window, num_layers * (FEATURES,))
+    assert_sees_exactly_its_window(likelihood, shape, window, num_masked)
 
 
 @pytest.mark.parametrize(("pixel", "channels"), PIXELS)
-def test_a_mask_of_ones_fails_that_test(monkeypatch, pixel, channels):
-    monkeypatch.setattr(autoregressive, "causal_mask", lambda window: np.ones((window // 2 + 1, window), np.float32))
-    shape = (4, 4, channels)
+@pytest.mark.parametrize("what", ["image", "features"])
+def test_a_mask_of_ones_fails_that_test(monkeypatch, pixel, channels, what):
+    if what == "image":
+        monkeypatch.setattr(autoregressive, "causal_mask", lambda size: np.ones((size // 2 + 1, size), np.float32))
+    else:
+        monkeypatch.setattr(MaskedConv2D, "MASK", np.ones((2, 3, 1, 1), np.float32))
+    shape = (5, 5, channels)
     with pytest.raises(AssertionError):
-        assert_sees_exactly_its_window(build(pixel, shape), shape, 3)
+        assert_sees_exactly_its_window(build(pixel, shape, 5), shape, 5, 1)
 
 
-def test_probabilities_of_all_binary_images_sum_to_one():
+@pytest.mark.parametrize("window", [3, 7])
+def test_probabilities_of_all_binary_images_sum_to_one(window):
     shape = (3, 3, 1)
     images = np.array(list(itertools.product([0.0, 1.0], repeat=9)), np.float32).reshape(-1, *shape)
-    log_probs = build(Bernoulli, shape).log_prob(images, tf.repeat(features(1, shape), 512, axis=0))
+    likelihood = build(Bernoulli, shape, window, 5 * (FEATURES,))
+    log_probs = likelihood.log_prob(images, tf.repeat(features(1, shape), 512, axis=0))
     assert log_probs.shape == (512,)
     assert float(tf.reduce_logsumexp(log_probs)) == pytest.approx(0, abs=1e-4)
 
@@ -104,11 +115,14 @@ def sample_naively(likelihood, maps, seed):
 
 
 @pytest.mark.parametrize(("pixel", "channels"), PIXELS)
-@pytest.mark.parametrize("window", [3, 5])
+@pytest.mark.parametrize("window", [3, 5, 7])
 def test_the_fast_sampler_draws_the_image_of_the_naive_one(monkeypatch, pixel, channels, window):
     monkeypatch.setattr(autoregressive, "SAMPLE_BATCH", 4)
     shape = (5, 6, channels)
-    likelihood, maps = build(pixel, shape, window), features(6, shape)  # a whole block and a part of one
+    likelihood, maps = (
+        build(pixel, shape, window, 5 * (FEATURES,)),
+        features(6, shape),
+    )  # a whole block and a part of one
     images = likelihood.sample(maps, SEED)
     np.testing.assert_allclose(images, sample_naively(likelihood, maps, SEED), atol=1e-6)
     assert len(np.unique(images)) > 1
