@@ -210,8 +210,8 @@ class Settings:
         by={"vlae images": 7, "vlae drawings": 11}, models=("vlae",), added_later=True, **ARCHITECTURE
     )  # fmt: skip
     pixel_dims: tuple[int, ...] | None = row(
-        None, MODEL, "widths of the layers behind the window; every second one is a masked 3x3 convolution", whole(1, 1024),
-        several=True, metavar="N", by={"vlae images": (64,) * 5, "vlae images mlp": (32, 32)}, default_text="none",
+        None, MODEL, "widths of the layers behind the window; every second one is a masked 3x3 convolution",
+        whole(1, 1024), several=True, metavar="N", by={"vlae images": (64,) * 5, "vlae images mlp": (32, 32)}, default_text="none",
         models=("vlae",), added_later=True, **ARCHITECTURE
     )  # fmt: skip
 
