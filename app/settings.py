@@ -211,8 +211,8 @@ class Settings:
     )  # fmt: skip
     pixel_dims: tuple[int, ...] | None = row(
         None, MODEL, "widths of the layers behind the window; every second one is a masked 3x3 convolution",
-        whole(1, 1024), several=True, metavar="N", by={"vlae images": (64,) * 5, "vlae images mlp": (32, 32)}, default_text="none",
-        models=("vlae",), added_later=True, **ARCHITECTURE
+        whole(1, 1024), several=True, metavar="N", default_text="none",
+        by={"vlae images": (64,) * 5, "vlae images mlp": (32, 32)}, models=("vlae",), added_later=True, **ARCHITECTURE
     )  # fmt: skip
 
     batch_size: int = row(
