@@ -1,6 +1,6 @@
 """How long a VLAE takes to draw 100 digits: the compiled loop over pixels against a whole pass for every pixel.
 
-    python benchmarks/vlae_sampling.py [--batch 100] [--window 7]
+    python benchmarks/vlae_sampling.py [--batch 100] [--window 11]
 
 Both draw the same images from the same seed, with untrained weights, whose cost is that of trained ones.
 """
@@ -22,11 +22,11 @@ from vae import build_model
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--batch", type=int, default=100)
-    parser.add_argument("--window", type=int, default=7, help="odd, at least 3")
+    parser.add_argument("--window", type=int, default=11, help="odd, at least 3")
     arguments = parser.parse_args()
     model = build_model(
         "vlae", data_shape=(28, 28, 1), num_classes=10, latent_size=12, network="resnet", activation="elu",
-        prior="flow", window=arguments.window,
+        prior="flow", window=arguments.window, pixel_dims=(64,) * 5,
     )  # fmt: skip
     labels = tf.one_hot(np.arange(arguments.batch) % 10, 10)
     seed = tf.constant([0, 1])
