@@ -196,8 +196,8 @@ class Settings:
         **ARCHITECTURE
     )  # fmt: skip
     prior: str = choice(
-        "standard", MODEL, PRIORS, "p(z), or p(z|y) where labels reach it: N(0, I), a Gaussian, or an autoregressive "
-        "flow",
+        "standard", MODEL, PRIORS, "p(z), or p(z|y) where labels reach it: N(0, I), a Gaussian, an autoregressive "
+        "flow, or autoregressive mixtures of Gaussians",
         by={"few colour": "flow", "few photographs": "flow", "cvae": "flow", "vlae": "flow"}, added_later=True,
         **ARCHITECTURE
     )  # fmt: skip

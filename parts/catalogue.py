@@ -57,7 +57,7 @@ NETWORKS = {
     "conv": NetworkEntry((32, 64)),
     "resnet": NetworkEntry((32, 64), large_steps=True),
 }
-PRIORS = ("standard", "gaussian", "flow")
+PRIORS = ("standard", "gaussian", "flow", "mixture")
 ACTIVATIONS = ("gelu", "leaky_relu", "relu", "elu")
 
 

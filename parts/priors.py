@@ -151,35 +151,111 @@ class FlowPrior(Prior):
         return z
 
 
-class MaskedStep(keras.layers.Layer):
-    """mean and logvar of each z_i given the latents before it and the label: a MADE (Germain et al. 2015, eq. 8-9) with
-    one hidden layer. Its last layer starts at zero, so that the flow starts as the identity."""
+class MixturePrior(Prior):
+    """p(z|y) = prod_i p(z_i | z_1 .. z_i-1, y), each factor a mixture of Gaussians (Uria et al. 2013).
 
-    def __init__(self, latent_size: int, num_classes: int, hidden_width: int, logvar_bound: float, **kwargs):
+    It can leave gaps between codes, where a flow of affine steps has bridges. It is an autoregressive flow of one step
+    too: each latent's noise is the standard normal quantile of its conditional distribution function.
+    """
+
+    NUM_COMPONENTS = 8
+    BISECTIONS = 40
+
+    def __init__(self, latent_size: int, num_classes: int = 0, hidden_width: int = 256, **kwargs):
+        super().__init__(latent_size, num_classes, **kwargs)
+        width = max(hidden_width, latent_size)  # at least one unit per latent
+        self.network = MaskedNetwork(latent_size, num_classes, width, 3 * self.NUM_COMPONENTS)
+        start = np.zeros((3, self.NUM_COMPONENTS, latent_size), np.float32)  # log-weights, means, log-variances
+        start[1] = np.linspace(-2.0, 2.0, self.NUM_COMPONENTS)[:, None]  # equal components would stay equal
+        self.network.bias_out.assign(start.reshape(-1))
+
+    def mixtures(self, z, condition):
+        """log-weights, means and log-variances of every p(z_i | ...): (batch, components, latent) each."""
+        logits, means, raw_logvars = tf.split(self.network(z, condition), 3, axis=1)
+        return tf.nn.log_softmax(logits, axis=1), means, bounded_logvar(raw_logvars)
+
+    def log_prob(self, z, condition=None):
+        log_weights, means, logvars = self.mixtures(z, condition)
+        return tf.reduce_logsumexp(log_weights + normal_log_prob(z[:, None], means, logvars), axis=1)
+
+    def to_noise(self, z, condition=None):
+        below, above = tails(z, *self.mixtures(z, condition))
+        return tf.where(below < above, tf.math.ndtri(below), -tf.math.ndtri(above))
+
+    @tf.function(reduce_retracing=True)
+    def from_noise(self, noise, condition=None):
+        latents = tf.range(self.latent_size)
+
+        def solve_next(i, z):
+            mixture = [tf.gather(part, [i], axis=2) for part in self.mixtures(z, condition)]
+            return i + 1, tf.where(latents == i, quantile(tf.gather(noise, [i], axis=1), *mixture), z)
+
+        return tf.while_loop(lambda i, _: i < self.latent_size, solve_next, (0, tf.zeros_like(noise)))[1]
+
+
+def tails(z, log_weights, means, logvars):
+    """The probability of a mixture below and above z, (batch, latent) each; the smaller one is precise."""
+    scaled = (z[:, None] - means) * tf.exp(-0.5 * logvars)
+    return tuple(tf.reduce_sum(tf.exp(log_weights) * normal_cdf(side), axis=1) for side in (scaled, -scaled))
+
+
+def quantile(noise, log_weights, means, logvars):
+    """The z at which a mixture's distribution function is that of N(0, 1) at `noise`, by bisection: (batch, latent)."""
+    spread = 10.0 * tf.exp(0.5 * logvars)
+    low, high = tf.reduce_min(means - spread, axis=1), tf.reduce_max(means + spread, axis=1)
+    wanted_below, wanted_above = normal_cdf(noise), normal_cdf(-noise)
+    for _ in range(MixturePrior.BISECTIONS):
+        middle = 0.5 * (low + high)
+        below, above = tails(middle, log_weights, means, logvars)
+        is_left = below * wanted_above < above * wanted_below  # precise in both tails
+        low, high = tf.where(is_left, middle, low), tf.where(is_left, high, middle)
+    return 0.5 * (low + high)
+
+
+def normal_cdf(x: tf.Tensor) -> tf.Tensor:
+    return 0.5 * tf.math.erfc(-x / math.sqrt(2.0))
+
+
+class MaskedNetwork(keras.layers.Layer):
+    """A MADE with one hidden layer (Germain et al. 2015, eq. 8-9): `num_outputs` for each latent, which depend on the
+    latents before it and the label. The kernels of its last layer start at zero."""
+
+    def __init__(self, latent_size: int, num_classes: int, hidden_width: int, num_outputs: int, **kwargs):
         super().__init__(**kwargs)
-        self.logvar_bound = logvar_bound
+        self.shape_out = num_outputs, latent_size
         order = np.arange(latent_size)
         reach = np.arange(hidden_width) * max(latent_size - 1, 1) // hidden_width  # the last latent that a unit sees
         self.mask_in = (order[:, None] <= reach[None, :]).astype(np.float32)
-        self.mask_out = np.tile(reach[:, None] < order[None, :], 2).astype(np.float32)
+        self.mask_out = np.tile(reach[:, None] < order[None, :], num_outputs).astype(np.float32)
+        size = num_outputs * latent_size
         self.kernel_in = self.add_weight(shape=self.mask_in.shape, name="kernel_in")
         self.kernel_out = self.add_weight(shape=self.mask_out.shape, initializer="zeros", name="kernel_out")
         self.bias_in = self.add_weight(shape=(hidden_width,), initializer="zeros", name="bias_in")
-        self.bias_out = self.add_weight(shape=(2 * latent_size,), initializer="zeros", name="bias_out")
+        self.bias_out = self.add_weight(shape=(size,), initializer="zeros", name="bias_out")
         if num_classes:
             self.label_in = self.add_weight(shape=(num_classes, hidden_width), name="label_in")
-            self.label_out = self.add_weight(
-                shape=(num_classes, 2 * latent_size), initializer="zeros", name="label_out"
-            )
+            self.label_out = self.add_weight(shape=(num_classes, size), initializer="zeros", name="label_out")
 
     def call(self, z, condition=None):
-        """z: (batch, latent) -> mean, logvar: (batch, latent) each."""
+        """(batch, latent) -> (batch, num_outputs, latent)"""
         bias_in, bias_out = self.bias_in, self.bias_out
         if condition is not None:
             bias_in, bias_out = bias_in + condition @ self.label_in, bias_out + condition @ self.label_out
         h = elu(z @ (self.kernel_in * self.mask_in) + bias_in)
-        raw = h @ (self.kernel_out * self.mask_out) + bias_out
-        mean, raw_logvar = tf.split(raw, 2, axis=-1)
+        return tf.reshape(h @ (self.kernel_out * self.mask_out) + bias_out, (-1, *self.shape_out))
+
+
+class MaskedStep(MaskedNetwork):
+    """mean and logvar of each z_i given the latents before it and the label. A flow of such steps starts as the
+    identity."""
+
+    def __init__(self, latent_size: int, num_classes: int, hidden_width: int, logvar_bound: float, **kwargs):
+        super().__init__(latent_size, num_classes, hidden_width, num_outputs=2, **kwargs)
+        self.logvar_bound = logvar_bound
+
+    def call(self, z, condition=None):
+        """z: (batch, latent) -> mean, logvar: (batch, latent) each."""
+        mean, raw_logvar = tf.unstack(super().call(z, condition), axis=1)
         return mean, self.logvar_bound * tf.tanh(raw_logvar / self.logvar_bound)
 
     def invert(self, noise, condition=None):
@@ -203,4 +279,4 @@ def normal_log_prob(z: tf.Tensor, mean: tf.Tensor | float = 0.0, logvar: tf.Tens
     return -0.5 * (tf.square(z - mean) * tf.exp(-logvar) + logvar + math.log(2 * math.pi))
 
 
-PRIORS = {"standard": StandardNormalPrior, "gaussian": GaussianPrior, "flow": FlowPrior}
+PRIORS = {"standard": StandardNormalPrior, "gaussian": GaussianPrior, "flow": FlowPrior, "mixture": MixturePrior}

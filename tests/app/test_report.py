@@ -155,7 +155,7 @@ def test_pictures_name_the_run_the_dataset_and_the_part_of_it(evaluate, drawn):
     for figure in drawn.values():
         assert figure.texts[0].get_text() == "run cvae/mine, dataset mnist"
         assert "test example" in figure.axes[0].get_title()
-    assert "decoded as every class" in drawn["style_transfer.png"].axes[0].get_title()
+    assert "through the prior of every class" in drawn["style_transfer.png"].axes[0].get_title()
 
 
 # Out of distribution

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from parts.priors import PRIORS, FlowPrior, GaussianPrior, normal_log_prob
+from parts.priors import PRIORS, FlowPrior, normal_log_prob
 
 SEED = tf.constant([7, 8])
 LATENT, CLASSES = 4, 3
@@ -15,7 +15,7 @@ def build(name, latent_size=LATENT, num_classes=CLASSES, **kwargs):
     prior = PRIORS[name](latent_size, num_classes, **kwargs)
     prior.log_prob(tf.zeros((1, latent_size)), condition(1, num_classes))
     for weight in prior.trainable_variables:
-        weight.assign(tf.random.normal(weight.shape) * (0.2 if name == "flow" else 1.0))
+        weight.assign(tf.random.normal(weight.shape) * (0.2 if name in ("flow", "mixture") else 1.0))
     return prior
 
 
@@ -51,7 +51,7 @@ def test_a_code_and_its_noise_stand_for_each_other(name):
 
 @pytest.mark.parametrize("name", PRIORS)
 def test_density_integrates_to_one_for_every_class(name):
-    prior = build(name, latent_size=2, **({"hidden_width": 8} if name == "flow" else {}))
+    prior = build(name, latent_size=2, **({"hidden_width": 8} if name in ("flow", "mixture") else {}))
     axis = np.linspace(-12, 12, 401, dtype=np.float32)
     z = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     for number in range(CLASSES):
@@ -75,9 +75,36 @@ def test_rates_are_on_average_the_kl(name, num_classes):
     assert float(tf.reduce_mean(rates)) > 0
 
 
-@pytest.mark.parametrize("prior_class", [GaussianPrior, FlowPrior])
-def test_learned_priors_depend_on_the_label(prior_class):
-    prior = build({GaussianPrior: "gaussian", FlowPrior: "flow"}[prior_class])
+@pytest.mark.parametrize("num_classes", [0, CLASSES])
+def test_mixture_density_is_the_derivative_of_its_noise(num_classes):
+    """The noise of latent i depends on the latents up to i, so the determinant is the product of dnoise_i / dz_i."""
+    prior, labels = build("mixture", num_classes=num_classes), condition(6, num_classes)
+    z = 2.0 * tf.random.stateless_normal((6, LATENT), SEED)
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        noise = prior.to_noise(z, labels)
+    jacobian = tape.batch_jacobian(noise, z).numpy()
+    assert np.all(np.triu(jacobian, 1) == 0)
+    slopes = np.diagonal(jacobian, axis1=1, axis2=2)
+    np.testing.assert_allclose(prior.log_prob(z, labels), normal_log_prob(noise) + np.log(slopes), atol=1e-3)
+
+
+def test_a_mixture_leaves_gaps_and_draws_nothing_there():
+    prior = PRIORS["mixture"](1)
+    prior.log_prob(tf.zeros((1, 1)))
+    log_weights, means = np.full(8, -30.0), np.zeros(8)
+    log_weights[[0, 7]], means[[0, 7]] = 0.0, [-5.0, 5.0]
+    prior.network.bias_out.assign(np.concatenate([log_weights, means, np.full(8, -2.0)]))
+    z = prior.sample(2000, SEED).numpy()[:, 0]
+    assert np.abs(z).min() > 3
+    assert 0.45 < np.mean(z > 0) < 0.55
+    assert z[z > 0].mean() == pytest.approx(5, abs=0.05)
+    assert z[z > 0].std() == pytest.approx(np.exp(-1), abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["gaussian", "flow", "mixture"])
+def test_learned_priors_depend_on_the_label(name):
+    prior = build(name)
     z = tf.random.stateless_normal((1, LATENT), SEED)
     values = {round(float(tf.reduce_sum(prior.log_prob(z, condition(CLASSES)[i : i + 1]))), 4) for i in range(CLASSES)}
     assert len(values) == CLASSES
