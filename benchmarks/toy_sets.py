@@ -37,7 +37,7 @@ def main() -> None:
         panels = {
             f"{name}: test data": (test.x, test.labels.argmax(axis=1)),
             "VAE": samples(name, "vae"),
-            "VAE, --prior flow": samples(name, "vae", "--prior", "flow"),
+            "VAE, --prior mixture": samples(name, "vae", "--prior", "mixture"),
             "CVAE, a class a colour": samples(name, "cvae"),
         }
         for ax, (title, (points, classes)) in zip(axes, panels.items(), strict=True):
