@@ -94,7 +94,8 @@ def test_a_folder_of_colour_images_of_odd_size(script, tmp_path, colour_folder, 
 def test_a_vlae_of_colour_images_without_labels(script, colour_folder):
     """Its likelihood is that of levels, and nothing in it is conditional."""
     flags = ["--dataset", colour_folder / "red", "--network", "conv", "--hidden_dims", 4, "--num_epochs", 1]
-    assert script(*flags, "--model", "vlae", "--prior", "gaussian", "--num_importance_samples", 2) == 0
+    flags += ["--model", "vlae", "--prior", "gaussian", "--pixel_dims", 8, 8]
+    assert script(*flags, "--num_importance_samples", 2) == 0
     figures = metrics("outputs/vlae/red")
     expected = {"likelihood": "logistic", "binarize": "none", "window": 7}
     assert {name: figures[name] for name in expected} == expected
@@ -124,7 +125,7 @@ def test_a_vlae_of_examples_with_several_labels_has_no_sum_over_classes(script, 
 
 def test_own_images_resume_bit_for_bit(script, colour_folder):
     """1 + 1 epochs against 2, with the learned scale of `sigma` among the weights."""
-    flags = ["--dataset", colour_folder, "--hidden_dims", 4, "--is_cvae"]
+    flags = ["--dataset", colour_folder, "--hidden_dims", 4, "--latent_size", 2, "--is_cvae"]
     assert script(*flags, "--run_name", "split", "--num_epochs", 1) == 0
     assert script(*flags, "--run_name", "split", "--num_epochs", 2, "--load_weights") == 0
     assert script(*flags, "--run_name", "whole", "--num_epochs", 2) == 0
@@ -132,7 +133,7 @@ def test_own_images_resume_bit_for_bit(script, colour_folder):
 
 
 def test_a_moved_folder_is_taken_and_a_changed_one_is_not(script, tmp_path, colour_folder, capsys):
-    assert script("--dataset", colour_folder, "--num_epochs", 1, "--hidden_dims", 4) == 0
+    assert script("--dataset", colour_folder, "--num_epochs", 1, "--hidden_dims", 4, "--prior", "standard") == 0
     checkpoint = tmp_path / "model_ckpts/vae/pictures/vae.weights.h5"
     moved = colour_folder.rename(tmp_path / "elsewhere")
     assert script("--evaluate", "--checkpoint", checkpoint) == 1
@@ -145,7 +146,7 @@ def test_a_moved_folder_is_taken_and_a_changed_one_is_not(script, tmp_path, colo
 
 def test_image_size_brings_images_to_one_size(script, colour_folder, idx_folder, capsys):
     Image.new("RGB", (30, 20)).save(colour_folder / "red" / "large.png")
-    flags = ["--dataset", colour_folder, "--num_epochs", 1, "--hidden_dims", 4]
+    flags = ["--dataset", colour_folder, "--num_epochs", 1, "--hidden_dims", 4, "--latent_size", 2]
     assert script(*flags) == 1
     assert "choose one size for all with --image_size" in capsys.readouterr().err
     assert script(*flags, "--image_size", 8, 6) == 0
@@ -159,7 +160,7 @@ def test_image_size_brings_images_to_one_size(script, colour_folder, idx_folder,
 
 def test_an_unreadable_image_is_named_and_the_run_goes_on(script, colour_folder, capsys):
     (colour_folder / "red" / "3.png").write_bytes(b"\x89PNG but not really")
-    assert script("--dataset", colour_folder, "--num_epochs", 1, "--hidden_dims", 4) == 0
+    assert script("--dataset", colour_folder, "--num_epochs", 1, "--hidden_dims", 4, "--prior", "standard") == 0
     out = capsys.readouterr().out
     assert "NOTE: skipped 1 of 40 images, which cannot be read" in out
     assert "3.png" in out
