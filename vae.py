@@ -269,8 +269,8 @@ def build_model(
         data_shape: (height, width, channels) of an image, or (2,) for points.
         num_classes: width of the one-hot labels; 0 for a VLAE that ignores those of its batches.
         window: width of the pixels' window in a VLAE; 0 for pixels independent given z.
-        pixel_dims: widths of a VLAE's layers that see one pixel at a time; None for those of models that were saved
-            before these could be chosen.
+        pixel_dims: widths of a VLAE's layers behind the window; None for those of models that were saved before these
+            could be chosen.
         mixed_precision: whether encoder and decoder compute in bfloat16, except in their last layers. The weights are
             float32 and work without it, so it is not among the arguments that a checkpoint stores.
         objective: beta, warmup_steps, free_bits; see VAE.
@@ -291,10 +291,12 @@ def build_model(
 
     with computing_in(policy):
         encoder = parts["encoder"](widths, latent_size, activation)
+    p_x = LIKELIHOODS[likelihood]()
+    output_shape = (*data_shape[:-1], data_shape[-1] * p_x.params_per_channel)
     if model_class.takes_window and len(data_shape) == 3:
-        decoder, p_x = make_feature_decoder(make_body, data_shape, likelihood, window, pixel_dims)
+        decoder, p_x = make_feature_decoder(make_body, p_x, output_shape, data_shape, window, pixel_dims)
     else:
-        decoder, p_x = make_decoder(make_body, data_shape, likelihood)
+        decoder = Decoder(make_body(output_shape), output_shape)
     prior_classes = num_classes if model_class.labels_reach_prior else 0
     p_z = PRIORS[prior](latent_size, prior_classes, **model_class.prior_options.get(prior, {}))
     built = model_class(encoder, decoder, p_z, p_x, **objective)
@@ -333,27 +335,17 @@ def load(path: str | os.PathLike) -> VAE:
     return model
 
 
-def make_decoder(
-    make_body: Callable[..., keras.layers.Layer], data_shape: Sequence[int], likelihood: str
-) -> tuple[keras.layers.Layer, Likelihood]:
-    """A decoder, whose body `make_body` makes from the shape of its output, and the likelihood p(x|z) that reads it."""
-    p_x = LIKELIHOODS[likelihood]()
-    output_shape = (*data_shape[:-1], data_shape[-1] * p_x.params_per_channel)
-    return Decoder(make_body(output_shape), output_shape), p_x
-
-
 def make_feature_decoder(
     make_body: Callable[..., keras.layers.Layer],
+    p_x: Likelihood,
+    output_shape: Sequence[int],
     data_shape: Sequence[int],
-    likelihood: str,
     window: int,
     pixel_dims: Sequence[int] | None,
 ) -> tuple[keras.layers.Layer, Likelihood]:
-    """The decoder and the likelihood of a VLAE. The decoder makes a map of features, which each pixel joins with its
-    window. Without a window the layers that see one pixel at a time belong to the decoder, and the likelihood is a
-    plain one."""
-    p_x = LIKELIHOODS[likelihood]()
-    output_shape = (*data_shape[:-1], data_shape[-1] * p_x.params_per_channel)
+    """The decoder of a VLAE, whose body `make_body` makes from the shape of its output, and the likelihood, with `p_x`
+    for each pixel. The decoder makes a map of features, which each pixel joins with its window. Without a window the
+    layers behind it belong to the decoder, and the likelihood is `p_x`."""
     kind, masked = ("feature_decoder", True) if pixel_dims else ("decoder", False)
     pixel_dims = pixel_dims or FIRST_PIXEL_DIMS
     features = make_body((*data_shape[:-1], pixel_dims[0]), kind)

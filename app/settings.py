@@ -223,8 +223,7 @@ class Settings:
         10, TRAINING, "epochs of the run in total, with those before a continuation", whole(1),
         aliases=("--n_epochs",), metavar="N",
         by={"colour": 20, "few": enough_epochs(10), "few colour": enough_epochs(20, COLOUR_STEPS),
-            "vlae images": 30,
-            "vlae few": enough_epochs(30), "points": 50},
+            "vlae images": 30, "vlae few": enough_epochs(30), "points": 50},
         **OF_TRAINING
     )  # fmt: skip
     learning_rate: float = row(

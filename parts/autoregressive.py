@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from parts.likelihoods import Likelihood
-from parts.networks import MaskedConv2D, PixelLayers
+from parts.networks import MaskedConv2D, PixelLayers, conv_of_rows_above
 
 SAMPLE_BATCH = 100  # images that one compiled loop fills
 
@@ -58,8 +58,7 @@ class Autoregressive(Likelihood):
 
     def params(self, x: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
         """The parameters of every p(x_i | ...), (batch, height, width, channels * params_per_channel), in one pass."""
-        padded = tf.pad(x - 0.5, [[0, 0], [self.reach, 0], [self.reach, self.reach], [0, 0]])
-        seen = tf.nn.conv2d(padded, self.kernel * self.mask, strides=1, padding="VALID")
+        seen = conv_of_rows_above(x - 0.5, self.kernel * self.mask)
         return self.pixel_layers(seen + features) + self.offset
 
     def log_prob(self, x, params):

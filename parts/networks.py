@@ -196,28 +196,32 @@ class PixelLayers(keras.layers.Layer):
 class MaskedConv2D(keras.layers.Layer):
     """A 3x3 convolution in which a pixel sees the features of pixels before it in raster order, and its own."""
 
-    SIZE = 2, 3  # the row above and its own
-    MASK = np.array([[1, 1, 1], [1, 1, 0]], np.float32)[:, :, None, None]
+    MASK = np.array([[1, 1, 1], [1, 1, 0]], np.float32)[:, :, None, None]  # the row above and its own
 
     def __init__(self, filters: int, **kwargs):
         super().__init__(**kwargs)
         self.filters = filters
 
     def build(self, input_shape):
-        # The bias is that of layers.Dense, and the variance that of a convolution without a mask.
+        # As Glorot and Bengio (2010), for the inputs that the mask leaves.
         initializer = keras.initializers.VarianceScaling(self.MASK.size / self.MASK.sum(), mode="fan_avg")
-        self.kernel = self.add_weight(
-            shape=(*self.SIZE, input_shape[-1], self.filters), initializer=initializer, name="kernel"
-        )
+        shape = (*self.MASK.shape[:2], input_shape[-1], self.filters)
+        self.kernel = self.add_weight(shape=shape, initializer=initializer, name="kernel")
         self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
 
     def call(self, h):
-        padded = tf.pad(h, [[0, 0], [1, 0], [1, 1], [0, 0]])
-        return tf.nn.conv2d(padded, self.kernel * self.MASK, strides=1, padding="VALID") + self.bias
+        return conv_of_rows_above(h, self.kernel * self.MASK) + self.bias
 
     def of_pixel(self, seen: tf.Tensor) -> tf.Tensor:
         """The output for one pixel from what it sees of the map: (batch, 2, 3, features) -> (batch, filters)."""
         return tf.tensordot(seen, self.kernel * self.MASK, 3) + self.bias
+
+
+def conv_of_rows_above(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """The convolution of x with a kernel whose last row is the pixel's own: (batch, height, width, channels)."""
+    reach = kernel.shape[0] - 1
+    padded = tf.pad(x, [[0, 0], [reach, 0], [reach, reach], [0, 0]])
+    return tf.nn.conv2d(padded, kernel, strides=1, padding="VALID")
 
 
 class DoublingConv2D(keras.layers.Layer):
