@@ -159,6 +159,13 @@ class Dataset:
         notes = self.notes + untrained_classes_note(train.labels, test.labels, self.class_names, "validation")
         return dataclasses.replace(self, train=train, test=test, split="validation", notes=notes)
 
+    def class_probs(self) -> np.ndarray | None:
+        """How frequent each class is among the training examples, (classes,); None where examples have several labels
+        or none."""
+        if not self.num_classes or self.has_several_labels():
+            return None
+        return self.train.labels.mean(axis=0)
+
     def describe(self) -> str:
         """One line: its source, the number and size of its examples, its classes."""
         size = "points in the plane" if self.is_points else times(self.data_shape[:2])

@@ -22,6 +22,7 @@ from parts.networks import NETWORKS, Decoder, PixelLayers, Stack, computing_in, 
 from parts.priors import PRIORS, normal_log_prob
 from parts.replicas import batch_mean, batch_normal, share_of_replica
 from storage.checkpoints import CheckpointError, load_weights, read_header
+from trained.model import TrainedModel
 
 SAMPLE_BLOCK = 500  # codes that are decoded at once
 FIRST_PIXEL_DIMS = (32, 32)  # of a VLAE whose checkpoint does not say
@@ -162,10 +163,11 @@ class VAE(keras.Model):
         """x (batch, ...) -> mean and logvar of q(z|x), (batch, latent) each."""
         return self.encoder(x, self.condition(labels))
 
-    def decode(self, z: tf.Tensor, labels: tf.Tensor | None = None, seed: int = 0) -> tf.Tensor:
-        """z (batch, latent) -> the mean of p(x|z), of the shape of the data; a draw from it where it has no mean."""
+    def decode(self, z: tf.Tensor, labels: tf.Tensor | None = None, seed: int = 0, first: int = 0) -> tf.Tensor:
+        """z (batch, latent) -> the mean of p(x|z), of the shape of the data; a draw from it where it has no mean.
+        `first` is the number of the first code, if many are decoded in several calls."""
         params = self.likelihood_params(z, self.condition(labels))
-        return self.likelihood.mean(params) if self.likelihood.has_mean else self.draw(params, seed)
+        return self.likelihood.mean(params) if self.likelihood.has_mean else self.draw(params, seed, first)
 
     def reconstruct(self, x: tf.Tensor, labels: tf.Tensor | None = None, seed: int = 0) -> tf.Tensor:
         """x encoded and decoded: `decode` at the posterior mean of z."""
@@ -319,20 +321,27 @@ def build_model(
     return built
 
 
-def load(path: str | os.PathLike) -> VAE:
-    """The model of a checkpoint with its weights, to encode, decode and sample with; without the optimizer.
+def load(path: str | os.PathLike) -> TrainedModel:
+    """The model of a checkpoint, ready for use: `load(path).sample(10)`. Its Keras model, without the optimizer, is
+    `load(path).model`.
 
     Raises:
         CheckpointError: if there is no such file, it is damaged or no checkpoint, or what it holds is newer than this
             program.
     """
-    arguments = read_header(path)["model"]
+    header = read_header(path)
     try:
-        model = build_model(**arguments)
+        model = build_model(**header["model"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} holds a model that cannot be built here: {error}") from error
     load_weights(model, path)
-    return model
+    data = header.get("dataset", {})  # not in a checkpoint that a program of the user's own wrote
+    return TrainedModel(
+        model,
+        data.get("class_names", ()),
+        binarize=header.get("config", {}).get("binarize", "none"),
+        class_probs=data.get("class_probs"),
+    )
 
 
 def make_feature_decoder(

@@ -115,10 +115,17 @@ class Recorder:
     def __post_init__(self):
         folder = self.run.folders.outputs / "tensorboard"
         self.events = EventLog(folder) if self.run.settings.tensorboard and self.is_chief else None
+        dataset, class_probs = self.dataset, self.dataset.class_probs()
         self.unchanging = {
             "config": self.run.stored(),
-            "dataset": {name: getattr(self.dataset, name) for name in ("name", "source", "class_names")}
-            | {"fingerprint": self.dataset.fingerprint(), "held_out": len(self.dataset.test)},
+            "dataset": {
+                "name": dataset.name,
+                "source": dataset.source,
+                "class_names": dataset.class_names,
+                "class_probs": None if class_probs is None else class_probs.tolist(),
+                "fingerprint": dataset.fingerprint(),
+                "held_out": len(dataset.test),
+            },
             "versions": records.versions(),
             "fallback_from": self.run.fallback_from,
         }

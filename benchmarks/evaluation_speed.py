@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import numpy as np
 import tensorflow as tf
 
-from evaluation.importance import ImportanceWeighter
+from trained.importance import ImportanceWeighter
 from vae import build_model
 
 MODELS = {

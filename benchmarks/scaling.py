@@ -41,9 +41,9 @@ UNITS = {
 def measure(network: str, examples: int, side: int, batch: int, latents: int, samples: int) -> dict[str, float]:
     """Seconds of the second epoch, or of the bound's second pass where `samples` are asked for; peak memory in MB."""
     assignment.keep_freed_memory()
-    from evaluation.importance import ImportanceWeighter
     from sources.batches import training_batches
     from sources.examples import Examples
+    from trained.importance import ImportanceWeighter
     from training.loop import compile_model, exchanged_weights
     from training.steps import Steps
     from vae import build_model

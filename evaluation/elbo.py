@@ -1,13 +1,10 @@
 """The terms of the ELBO on held-out data, example by example."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import tensorflow as tf
 
+from trained.importance import Batches
 from vae import VAE
-
-Batches = Iterable[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]  # (x, labels, seed), as sources.batches makes them
 
 
 def elbo_terms(model: VAE, batches: Batches) -> dict[str, np.ndarray]:

@@ -9,12 +9,12 @@ import tensorflow as tf
 
 from data import Dataset
 from evaluation import probes
-from evaluation.elbo import Batches, elbo_terms
-from evaluation.importance import ImportanceWeighter, log_likelihoods
+from evaluation.elbo import elbo_terms
 from evaluation.latents import use_of_latents
 from evaluation.separation import separation
 from sources.batches import evaluation_batches
 from sources.examples import Examples
+from trained.importance import Batches, ImportanceWeighter, log_likelihoods
 from vae import VAE
 
 MOST_PROBED = 10_000  # training examples that a probe learns from
@@ -42,9 +42,7 @@ class Measurement:
         self.conditions = {"num_examples": len(self.held_out), "seed": seed}
         self.weighter = ImportanceWeighter(model)
         self.scores = {}  # by number of importance samples
-        self.class_probs = None
-        if model.is_conditional and not dataset.has_several_labels():
-            self.class_probs = dataset.train.labels.mean(axis=0)
+        self.class_probs = dataset.class_probs() if model.is_conditional else None
 
     def bounds(self) -> dict[str, Any]:
         """The ELBO and its terms, in nats per example."""

@@ -46,13 +46,16 @@ def training_batches(
     return epoch_batches
 
 
-def evaluation_batches(examples: Examples, *, seed: int, binarize: str) -> tf.data.Dataset:
-    """Batches (x, labels, batch seed) of every example once, in order, with the same noise at every pass."""
+def evaluation_batches(examples: Examples, *, seed: int, binarize: str, first: int = 0) -> tf.data.Dataset:
+    """Batches (x, labels, batch seed) of every example once, in order, with the same noise at every pass.
+
+    `first` is the number of the first batch, where many examples come in several parts.
+    """
     x, labels = as_tensor(examples.x), as_tensor(examples.labels)
 
     def batch(number):
         rows = slice(number * TEST_BATCH_SIZE, (number + 1) * TEST_BATCH_SIZE)
-        return prepare(x[rows], labels[rows], stream(seed, TEST_STREAM, number), binarize)
+        return prepare(x[rows], labels[rows], stream(seed, TEST_STREAM, first + number), binarize)
 
     num_batches = math.ceil(len(examples) / TEST_BATCH_SIZE)
     return without_tuning(tf.data.Dataset.range(num_batches).map(batch).prefetch(2))

@@ -77,7 +77,7 @@ def test_a_checkpoint_that_does_not_say_its_pixel_layers_has_those_of_before(tmp
     model = build(window=window)
     assert model.arguments.pop("pixel_dims") is None
     save_model_weights(model, tmp_path / "old.weights.h5", {})
-    loaded = vae.load(tmp_path / "old.weights.h5")
+    loaded = vae.load(tmp_path / "old.weights.h5").model
     shapes = [tuple(weight.shape) for weight in loaded.trainable_variables]
     assert (3, 3, 4, 4 * 32) in shapes
     assert shapes.count((32, 32)) == 2

@@ -8,11 +8,11 @@ from linear_gaussian import DATA, LATENTS, STD
 from linear_gaussian import build as build_linear_gaussian
 
 import vae
-from evaluation import importance
 from evaluation.elbo import elbo_terms
-from evaluation.importance import ImportanceWeighter, log_likelihoods
 from evaluation.latents import use_of_latents
 from evaluation.separation import separation
+from trained import importance
+from trained.importance import ImportanceWeighter, log_likelihoods
 
 SHAPE, CLASSES = (4, 4, 1), 3
 CLASS_PROBS = np.array([0.5, 0.3, 0.2])

@@ -13,11 +13,11 @@ from linear_gaussian import DATA, LATENTS, build
 import vae
 from data import make_dataset
 from evaluation import probes
-from evaluation.importance import ImportanceWeighter
 from evaluation.measurement import Measurement, mean_and_error
 from parts.likelihoods import Bernoulli
 from parts.priors import StandardNormalPrior
 from sources.examples import RawData
+from trained.importance import ImportanceWeighter
 
 
 def measure(model, train, test, *, name="known", binarize="none", **kwargs):

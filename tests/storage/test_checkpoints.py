@@ -415,7 +415,7 @@ def test_a_model_that_is_not_compiled_takes_the_weights_of_a_training(saved):
 
 def test_load_makes_the_model_of_a_checkpoint(saved):
     model, path = saved
-    loaded = vae.load(path)
+    loaded = vae.load(path).model
     assert loaded.arguments == model.arguments
     assert same(model.get_weights(), loaded.get_weights())
     assert np.array_equal(loaded.sample(2, seed=1), model.sample(2, seed=1))

@@ -1,13 +1,14 @@
 """Importance-weighted bounds on log p(x), tighter than the ELBO."""
 
 import math
+from collections.abc import Iterable
 
+import keras
 import numpy as np
 import tensorflow as tf
 import tqdm
 
-from evaluation.elbo import Batches
-from vae import VAE
+Batches = Iterable[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]  # (x, labels, seed), as sources.batches makes them
 
 PILOT_SAMPLES = 8  # draws that decide which classes matter to log p(x)
 NEGLIGIBLE = math.log(1e-4)  # share of p(x), below which the pilot's estimate of p(x, y) is good enough
@@ -20,7 +21,7 @@ class ImportanceWeighter:
     """Importance-weighted estimates under one model. Compiled at the first use; the compiled function and the model
     live as long as this object."""
 
-    def __init__(self, model: VAE):
+    def __init__(self, model: keras.Model):
         self.model = model
         self.add_draws = None
 
@@ -33,12 +34,13 @@ class ImportanceWeighter:
         num_samples: int,
         seed: int,
         stream: int = FINAL_STREAM,
+        first: int = 0,
     ) -> np.ndarray:
         """Estimates of log p(x), or log p(x|y), for each pair of x[examples[i]] and labels[i]: (pairs,) in nats.
 
         log of the mean of p(x, z) / q(z|x) over z ~ q(z|x) (Burda et al. 2016, eq. 8). On average it lies below
         log p(x) and, but for noise, above the ELBO. The noise of an example depends only on `seed` and its number,
-        and with more samples the first draws stay the same.
+        which is `first` more than its place in x, and with more samples the first draws stay the same.
         """
         if self.add_draws is None:
             self.add_draws = self.compile(x.shape[1:], labels.shape[1])
@@ -54,10 +56,10 @@ class ImportanceWeighter:
                 batch, conditions = tf.constant(x[examples[rows]]), tf.constant(labels[rows])
                 mean, logvar = self.model.encode(batch, conditions)
                 log_sum = tf.fill([len(batch)], -np.inf)
-                for first in range(0, num_samples, BLOCK):
-                    block_seed = tf.random.experimental.stateless_fold_in([seed, stream], first // BLOCK)
-                    noise = block_of_noise(block_seed, tf.constant(examples[rows], tf.int32), latent_size)
-                    num = min(BLOCK, num_samples - first)
+                for done in range(0, num_samples, BLOCK):
+                    block_seed = tf.random.experimental.stateless_fold_in([seed, stream], done // BLOCK)
+                    noise = block_of_noise(block_seed, tf.constant(first + examples[rows], tf.int32), latent_size)
+                    num = min(BLOCK, num_samples - done)
                     log_sum = self.add_draws(batch, conditions, mean, logvar, noise, tf.constant(num), log_sum)
                     bar.update(num * len(batch))
                 results.append(log_sum.numpy() - math.log(num_samples))
@@ -105,6 +107,7 @@ def log_likelihoods(
     num_samples: int,
     seed: int,
     class_probs: np.ndarray | None = None,
+    first: int = 0,
 ) -> dict[str, np.ndarray]:
     """Importance-weighted estimates for every example of `batches`, in nats: (examples,) each.
 
@@ -113,12 +116,14 @@ def log_likelihoods(
 
     For the marginal a pilot of a few draws scores every class. The true class, and each class that matters, is
     scored again with `num_samples` fresh draws. So on average each summand is right or too low, and log_p_x is a bound.
+
+    `first` is the number of the first example, where many are scored in several calls.
     """
     is_conditional = weighter.model.is_conditional
     x, labels = (np.concatenate(part) for part in zip(*((x, labels) for x, labels, _ in batches), strict=True))
     examples = np.arange(len(x))
     if not is_conditional or class_probs is None:
-        log_p = weighter.log_p(x, labels, examples, num_samples=num_samples, seed=seed)
+        log_p = weighter.log_p(x, labels, examples, num_samples=num_samples, seed=seed, first=first)
         return {"log_p_x_given_y" if is_conditional else "log_p_x": log_p}
 
     one_hot = np.eye(len(class_probs), dtype=np.float32)
@@ -126,13 +131,13 @@ def log_likelihoods(
     with np.errstate(divide="ignore"):
         log_p_y = np.log(class_probs)  # -inf for a class that training never saw
     pilot = weighter.log_p(
-        x, one_hot[every_class], every_example, num_samples=PILOT_SAMPLES, seed=seed, stream=PILOT_STREAM
+        x, one_hot[every_class], every_example, num_samples=PILOT_SAMPLES, seed=seed, stream=PILOT_STREAM, first=first
     )
     log_p_xy = pilot.reshape(len(x), -1) + log_p_y
     matters = log_p_xy > NEGLIGIBLE + np.logaddexp.reduce(log_p_xy, axis=1, keepdims=True)
     matters |= labels > 0
     examples, classes = np.nonzero(matters)
-    log_p = weighter.log_p(x, one_hot[classes], examples, num_samples=num_samples, seed=seed)
+    log_p = weighter.log_p(x, one_hot[classes], examples, num_samples=num_samples, seed=seed, first=first)
     log_p_xy[examples, classes] = log_p + log_p_y[classes]
     marginal = {"log_p_x": np.logaddexp.reduce(log_p_xy, axis=1)}
     return {"log_p_x_given_y": log_p[labels[examples, classes] > 0]} | marginal if labels.any() else marginal

@@ -1,0 +1,118 @@
+"""What a user hands to a trained model -> the arrays that it takes. A ValueError says what was expected.
+
+TensorFlow tensors are taken like NumPy arrays.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def examples(x: Any, data_shape: Sequence[int]) -> np.ndarray:
+    """Images as uint8 or as float32 in [0, 1], (n, height, width, channels); points as float32, (n, 2).
+
+    The channel axis of grey images may be missing. Booleans are black and white.
+
+    Raises:
+        ValueError: for another shape, other types or values, or no example at all.
+    """
+    x, data_shape = as_array(x, "x"), tuple(data_shape)
+    if len(data_shape) == 3 and data_shape[-1] == 1 and x.shape[1:] == data_shape[:-1] and x.ndim == 3:
+        x = x[..., np.newaxis]
+    if x.ndim != 1 + len(data_shape) or x.shape[1:] != data_shape:
+        raise ValueError(f"x has the shape {x.shape}, expected {expected_shape(data_shape)}")
+    if not len(x):
+        raise ValueError("x holds no example")
+    if len(data_shape) == 1:
+        return finite(x, "x")
+    if x.dtype == np.uint8:
+        return x
+    if x.dtype == bool:
+        return x.astype(np.float32)
+    if not np.issubdtype(x.dtype, np.floating):
+        raise ValueError(f"x is of type {x.dtype}, expected uint8 from 0 to 255 or floats from 0 to 1")
+    x = finite(x, "x")
+    if x.min() < 0 or x.max() > 1:
+        raise ValueError(f"x has values from {x.min():.6g} to {x.max():.6g}, expected uint8, or floats from 0 to 1")
+    return x
+
+
+def expected_shape(data_shape: tuple[int, ...]) -> str:
+    """In words, with "n" for the number of examples."""
+    shapes = [data_shape] + [data_shape[:-1]] * (len(data_shape) == 3 and data_shape[-1] == 1)
+    return " or ".join(f"(n, {', '.join(map(str, shape))})" for shape in shapes)
+
+
+def codes(z: Any, latent_size: int) -> np.ndarray:
+    """Codes as float32, (n, latent_size).
+
+    Raises:
+        ValueError: for another shape or type, or no code at all.
+    """
+    z = as_array(z, "z")
+    if z.ndim != 2 or z.shape[1] != latent_size or not len(z):
+        raise ValueError(f"z has the shape {z.shape}, expected (n, {latent_size}) with n of at least 1")
+    return finite(z, "z")
+
+
+def one_hot(labels: Any, class_names: Sequence[str], num: int) -> np.ndarray:
+    """Labels as rows of zeros and ones, (num, classes) float32.
+
+    Args:
+        labels: class numbers or class names, (num,); one of them for all examples; or rows of zeros and ones.
+
+    Raises:
+        ValueError: for labels that are missing, of another number, or unknown.
+    """
+    classes = f"{len(class_names)} classes: {', '.join(class_names[:10])}{', ...' * (len(class_names) > 10)}"
+    if labels is None:
+        raise ValueError(f"this model needs labels, one for each example; it knows {classes}")
+    labels = as_array(labels, "labels")
+    if labels.ndim == 0:
+        labels = np.repeat(labels, num)
+    if len(labels) != num:
+        raise ValueError(f"there are {len(labels)} labels for {num} examples")
+    if labels.ndim == 2 and labels.shape[1] == len(class_names):
+        if labels.dtype.kind not in "biuf" or not np.isin(labels, (0, 1)).all():
+            raise ValueError("rows of labels must hold zeros and ones")
+        return labels.astype(np.float32)
+    if labels.ndim != 1:
+        raise ValueError(
+            f"labels have the shape {labels.shape}, expected ({num},) or rows of zeros and ones ({num}, "
+            f"{len(class_names)})"
+        )
+    if labels.dtype.kind == "U":
+        unknown = [name for name in labels if name not in class_names]
+        if unknown:
+            raise ValueError(f"there is no class '{unknown[0]}'; the model knows {classes}")
+        labels = np.array([class_names.index(name) for name in labels])
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels are of type {labels.dtype}, expected class numbers, class names or rows of 0 and 1")
+    outside = labels[(labels < 0) | (labels >= len(class_names))]
+    if outside.size:
+        raise ValueError(f"there is no class {outside[0]}: there are classes 0 to {len(class_names) - 1}")
+    return np.eye(len(class_names), dtype=np.float32)[labels]
+
+
+def whole(value: Any, name: str, least: int) -> int:
+    """A whole number of at least `least`. Raises a ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return int(value)
+
+
+def as_array(value: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:  # such as rows of different lengths
+        raise ValueError(f"{name} is no array: {error}") from None
+
+
+def finite(values: np.ndarray, name: str) -> np.ndarray:
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{name} is of type {values.dtype}, expected numbers")
+    values = values.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} has values that are not finite")
+    return values
