@@ -46,10 +46,41 @@ def save_model_weights(model, path: str | os.PathLike, header: Mapping[str, Any]
     size = 2**20 + sum(variable.numpy().nbytes for variable in all_variables(model))
     with replacing(path, size) as partial:  # reserved, since HDF5 leaks and prints on a full disk
         model.save_weights(partial)
-        with h5py.File(partial, "r+") as file:
-            file[HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-        with open(partial, "r+b") as file:
-            file.write(seal(file.read()))
+        append_header(partial, header)
+
+
+def save_slim(model, path: str | os.PathLike, header: Mapping[str, Any]) -> None:
+    """Write a model that is not compiled, its weights in 16 bits and so a quarter of a run's checkpoint or less. The
+    model is given the rounded weights, so that it is the one that the file holds. The header has "slim": true.
+
+    Raises:
+        WriteError: as `save_model_weights`.
+    """
+    for variable in model.variables:
+        variable.assign(variable.numpy().astype(np.float16).astype(variable.numpy().dtype))
+    header = {**header, "format": FORMAT, "model": model.arguments, "weights": weights_digest(model), "slim": True}
+    with replacing(path, 2**20 + sum(variable.numpy().nbytes for variable in model.variables)) as partial:
+        model.save_weights(partial)
+        items = {}
+        with h5py.File(partial, "r") as file:
+            file.visititems(
+                lambda name, item: items.update({name: item[()] if isinstance(item, h5py.Dataset) else None})
+            )
+        with h5py.File(partial, "w") as file:
+            for name, values in items.items():
+                if values is None:
+                    file.create_group(name)
+                else:
+                    file[name] = values.astype(np.float16) if values.dtype == np.float32 else values
+        append_header(partial, header)
+
+
+def append_header(path: pathlib.Path, header: Mapping[str, Any]) -> None:
+    """Add the header to an HDF5 file, and the seal at its end."""
+    with h5py.File(path, "r+") as file:
+        file[HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    with open(path, "r+b") as file:
+        file.write(seal(file.read()))
 
 
 def weights_digest(model) -> str:
@@ -85,7 +116,8 @@ def read_header(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def load_weights(model, path: str | os.PathLike) -> dict[str, Any]:
-    """Load a checkpoint into a model of the same arguments, and into its optimizer if it is compiled and built.
+    """Load a checkpoint into a model of the same arguments, and into its optimizer if it is compiled and built. A slim
+    checkpoint has nothing for the optimizer, which stays as it is.
 
     Returns:
         The header.
@@ -96,7 +128,8 @@ def load_weights(model, path: str | os.PathLike) -> dict[str, Any]:
     header = read_header(path)
     refuse_differences(path, model.arguments | header["model"], model.arguments)  # an older header may have fewer
     with reading(path), unchanged_on_failure(model), warnings.catch_warnings():
-        warnings.filterwarnings("error", "Skipping variable loading")  # Keras only warns if the optimizer does not fit
+        # Keras only warns if the optimizer does not fit.
+        warnings.filterwarnings("ignore" if header.get("slim") else "error", "Skipping variable loading")
         model.load_weights(path)
     return header
 

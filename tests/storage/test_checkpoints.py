@@ -12,7 +12,14 @@ import pytest
 import vae
 from app.run import read_run
 from storage import checkpoints
-from storage.checkpoints import CheckpointError, load_weights, read_header, save_model_weights
+from storage.checkpoints import (
+    CheckpointError,
+    load_weights,
+    read_header,
+    save_model_weights,
+    save_slim,
+    weights_digest,
+)
 from training.loop import compile_model
 from vae import build_model
 
@@ -434,3 +441,45 @@ def test_load_refuses_a_model_that_cannot_be_built(saved, change):
 def test_load_names_a_missing_file(tmp_path):
     with pytest.raises(CheckpointError, match="there is no checkpoint at"):
         vae.load(tmp_path / "none.weights.h5")
+
+
+# Slim checkpoints
+
+
+@pytest.fixture
+def slim(saved, tmp_path):
+    """A slim checkpoint of the saved model, and the run's own."""
+    loaded, path = vae.load(saved[1]).model, tmp_path / "slim.weights.h5"
+    save_slim(loaded, path, read_header(saved[1]))
+    return loaded, path, saved[1]
+
+
+def test_a_slim_checkpoint_holds_the_rounded_weights(slim):
+    rounded, path, full = slim
+    loaded, original = vae.load(path).model, vae.load(full).model
+    assert same(loaded.get_weights(), rounded.get_weights())
+    assert not same(loaded.get_weights(), original.get_weights())
+    for found, wanted in zip(loaded.get_weights(), original.get_weights(), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=2**-11, atol=1e-7)
+    assert read_header(path)["weights"] == weights_digest(loaded)
+
+
+def test_a_slim_checkpoint_is_small(tmp_path):
+    model = build_model("vae", data_shape=(28, 28, 1))
+    save_slim(model, tmp_path / "slim.weights.h5", {})
+    assert (tmp_path / "slim.weights.h5").stat().st_size < 2 * model.count_params() + 200_000
+
+
+def test_a_slim_checkpoint_leaves_the_optimizer_as_it_is(slim):
+    _, path, full = slim
+    other = build(seed=1)
+    before = [variable.numpy() for variable in other.optimizer.variables]
+    load_weights(other, path)
+    assert same(other.get_weights(), vae.load(path).model.get_weights())
+    assert same(before, [variable.numpy() for variable in other.optimizer.variables])
+    header = read_header(full)
+    with forged(full) as file:
+        del file["optimizer"]
+        set_header(file, json.dumps(header).encode())
+    with pytest.raises(CheckpointError, match="Skipping variable loading"):  # it does not say that it is slim
+        load_weights(other, full)
