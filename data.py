@@ -6,12 +6,13 @@ import functools
 import pathlib
 import zlib
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sources.examples import Examples, RawData
 from sources.named import load_local_or_tfds, load_medmnist, load_mnist_sample, load_toy_set
-from sources.own_data import load_own
+from sources.own_data import load_own, read_arrays
 from sources.readers import (
     DataError,
     OutOfReachError,  # noqa: F401, for those who call load_dataset
@@ -19,6 +20,9 @@ from sources.readers import (
     read_svhn,
     times,
 )
+
+if TYPE_CHECKING:  # it imports Pillow
+    from sources.streams import Stream
 
 # A row: a function of the name, the folder of local files and whether the network is forbidden.
 DATASETS: dict[str, Callable[[str, pathlib.Path, bool], RawData]] = {
@@ -63,7 +67,6 @@ DATASETS: dict[str, Callable[[str, pathlib.Path, bool], RawData]] = {
     "blobs": functools.partial(load_toy_set, centers=3, cluster_std=0.6),
 }
 NOISE, NUM_NOISE = "noise", 10_000
-GREY_OF_RGB = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow has it
 LEAST_SIMILARITY = 0.75  # of a name and the suggested one: minst and mnist have 0.80, omniglot and octmnist 0.62
 ALIASES = {"fashionmnist": "fashion_mnist"}
 
@@ -326,11 +329,38 @@ def load_others(dataset: str, data_dir: str, data_shape: Sequence[int], *, offli
         )
     x = loaded.test.x
     if not is_points:
-        from sources.image_folders import resized  # only where it is needed: it imports Pillow
+        from sources.image_folders import fitted  # only where it is needed: it imports Pillow
 
-        x = resized(x, data_shape[:2])
-    if x.shape[-1] > data_shape[-1]:
-        x = np.rint(x @ GREY_OF_RGB).astype(np.uint8)[..., np.newaxis]
-    elif x.shape[-1] < data_shape[-1]:
-        x = np.repeat(x, data_shape[-1], axis=-1)
+        x = fitted(x, data_shape)
     return dataclasses.replace(loaded, train=loaded.train[:0], test=Examples(x, loaded.test.labels))
+
+
+def open_stream(
+    dataset: str, data_dir: str, data_shape: Sequence[int], *, split: str | None = None, offline: bool = False
+) -> "Stream":
+    """The data with this name or path, also a single image, in the shape that a model takes: images are cropped and
+    resized, and made grey or colour. A folder is read block by block.
+
+    Args:
+        split: "test", "train" or "all"; by default the test data, or everything where there is no split.
+
+    Raises:
+        DataError: for points where the model takes images or the reverse, for a split of data that have none, and as
+            `load_dataset` does.
+    """
+    from sources import streams  # only where it is needed: it imports Pillow
+
+    name = resolve_name(dataset)
+    path, notes, splits = pathlib.Path(name), (), ["train", "test"]
+    if not is_path(name):
+        loaded = load_dataset(name, data_dir, offline=offline)
+    elif path.suffix == ".npz" and path.is_file():
+        raw = read_arrays(path)
+        notes, splits = raw.notes, [part for part in splits if part in raw.splits]
+        in_both = dict.fromkeys(("train", "test"), raw.splits.get("all"))  # the same arrays, not copied
+        loaded = make_dataset(short_name(name), raw if splits else dataclasses.replace(raw, splits=in_both))
+    else:
+        return streams.open_files(path, short_name(name), data_shape, split)
+    chosen, split = streams.choose_split(loaded.name, splits, split)
+    parts = {part: getattr(loaded, part) for part in chosen or ["test"]}
+    return streams.ArrayStream(loaded.name, loaded.source, parts, loaded.class_names, data_shape, split, notes)

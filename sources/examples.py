@@ -33,6 +33,6 @@ class RawData:
     """What a source holds, before its splits are compared and its labels are made one-hot."""
 
     source: str  # a folder, file or program, to be named on the screen
-    splits: dict[str, Labelled]  # of "train" and "test"
+    splits: dict[str, Labelled]  # of "train" and "test", or of "all" where they are still to be split
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # what the user should know about the data

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from sources.readers import DARK, DataError, aligned_empty, first_line, times
 
 LARGEST_SIDE = 512  # pixels; larger images are most likely photographs that should be made smaller
+GREY_OF_RGB = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow has it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,16 @@ class LeftOut:
         ]
 
 
+@dataclasses.dataclass(frozen=True)
+class FoundImages:
+    """The files in a folder that look like images, the number of the class of each or None, and what was left out."""
+
+    paths: list[pathlib.Path]
+    classes: list[int] | None
+    class_names: tuple[str, ...]
+    left_out: LeftOut
+
+
 def and_others(found: Sequence) -> str:
     return f"{found[0]}{' and others' if len(found) > 1 else ''}"
 
@@ -64,28 +75,41 @@ def read_image_folder(folder: pathlib.Path, image_size: tuple[int, int] | None =
         DataError: for a folder or a class without images, for images of different sizes (without `image_size`), and for
             grey images among coloured ones.
     """
+    found = find_images(folder)
+    names, left_out = found.class_names, found.left_out
+    images, kept, notes = read_images(folder, found.paths, image_size, left_out)
+    labels = np.array(found.classes)[kept] if names else None
+    lost = set(range(len(names))) - set(() if labels is None else labels.tolist())
+    if lost:
+        raise DataError(
+            f"{folder / names[min(lost)]} holds no image that can be read, and should be a class of {folder}"
+        )
+    return ImageFolder(images, labels, names, tuple(notes + left_out.notes()))
+
+
+def find_images(folder: pathlib.Path) -> FoundImages:
+    """The files of every image in a folder; its sub-folders, if it has any, are classes. None is read.
+
+    Raises:
+        DataError: for a folder or a class without images, and for images beside sub-folders.
+    """
     here, left_out = folder.resolve(), LeftOut()
     classes = [entry for entry in visible(folder) if entry.is_dir()]
     left_out.linked_folders = [entry for entry in classes if here.is_relative_to(entry.resolve())]
     classes = [entry for entry in classes if entry not in left_out.linked_folders]
-    files = [(path, None) for path in image_files(folder, left_out, recursive=False)]
-    if classes and files:
-        raise DataError(f"{folder} has images both beside and in its sub-folders, such as {files[0][0]}")
+    paths, numbers = image_files(folder, left_out, recursive=False), []
+    if classes and paths:
+        raise DataError(f"{folder} has images both beside and in its sub-folders, such as {paths[0]}")
     for number, subfolder in enumerate(classes):
         found = image_files(subfolder, left_out, recursive=True)
         if not found:
             message = f"{subfolder} holds no images, and should be a class of {folder}"
             raise DataError("; ".join([message, *left_out.notes()]))
-        files += [(path, number) for path in found]
-    if not files:
+        paths += found
+        numbers += [number] * len(found)
+    if not paths:
         raise DataError("; ".join([f"{folder} holds no images", *left_out.notes()]))
-    images, kept, notes = read_images(folder, [path for path, _ in files], image_size, left_out)
-    labels = np.array([files[row][1] for row in kept]) if classes else None
-    lost = set(range(len(classes))) - {files[row][1] for row in kept}
-    if lost:
-        raise DataError(f"{classes[min(lost)]} holds no image that can be read, and should be a class of {folder}")
-    notes = tuple(notes + left_out.notes())
-    return ImageFolder(images, labels, tuple(subfolder.name for subfolder in classes), notes)
+    return FoundImages(paths, numbers if classes else None, tuple(entry.name for entry in classes), left_out)
 
 
 def visible(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -164,20 +188,28 @@ def read_images(
         kept.append(row)
     if images is None:
         raise DataError(f"{folder} holds no image that can be read; the first is {unreadable[0]}")
-    images, notes = images[: len(kept)], []
+    images = images[: len(kept)]
+    return images, kept, notes_on_reading(folder, len(paths), unreadable, images.max())
+
+
+def notes_on_reading(place: pathlib.Path, num: int, unreadable: Sequence[str], highest: int) -> list[str]:
+    """Notes on those of `num` images that could not be read, and on images whose brightest pixel is dark."""
+    notes = []
     if unreadable:
-        notes.append(
-            f"skipped {len(unreadable)} of {len(paths):,} images, which cannot be read: {and_others(unreadable)}"
-        )
-    if images.max() < DARK:
-        notes.append(
-            f"no pixel of {folder} is brighter than {images.max()} of 255: are its files of 16 bits but use fewer?"
-        )
-    return images, kept, notes
+        notes.append(f"skipped {len(unreadable)} of {num:,} images, which cannot be read: {and_others(unreadable)}")
+    if highest < DARK:
+        notes.append(f"no pixel of {place} is brighter than {highest} of 255: are its files of 16 bits but use fewer?")
+    return notes
 
 
 def read_image(path: pathlib.Path, image_size: tuple[int, int] | None) -> tuple[np.ndarray, bool]:
-    """The first frame of an image as (height, width, channels) uint8, and whether it has more frames.
+    """The first frame of an image as (height, width, channels) uint8, and whether it has more frames."""
+    image, has_more_frames = open_image(path)
+    return fit(image, image_size or (image.height, image.width)), has_more_frames
+
+
+def open_image(path: pathlib.Path) -> tuple[Image.Image, bool]:
+    """The first frame of an image, and whether it has more frames.
 
     The result is upright and grey or RGB; transparent pixels are shown on white.
     """
@@ -197,8 +229,19 @@ def read_image(path: pathlib.Path, image_size: tuple[int, int] | None) -> tuple[
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("L" if is_grey else "RGB")
-    return fit(image, image_size or (image.height, image.width)), has_more_frames
+    return image.convert("L" if is_grey else "RGB"), has_more_frames
+
+
+def fitted(images: np.ndarray, data_shape: Sequence[int]) -> np.ndarray:
+    """Images (n, height, width, channels) in the shape of a model's: cropped, resized, made grey or made colour."""
+    return with_channels(resized(images, data_shape[:2]), data_shape[2])
+
+
+def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
+    """Images (..., height, width, 1 or 3) as grey or as colour ones."""
+    if images.shape[-1] > channels:
+        return np.rint(images @ GREY_OF_RGB).astype(np.uint8)[..., np.newaxis]
+    return images if images.shape[-1] == channels else np.repeat(images, channels, axis=-1)
 
 
 def resized(images: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:

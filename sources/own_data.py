@@ -1,5 +1,6 @@
 """The user's own images, from a folder or an .npz file (also in MedMNIST's layout) -> arrays."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -28,23 +29,29 @@ def load_own(path: pathlib.Path, image_size: tuple[int, int] | None = None) -> R
 
 
 def load_npz(path: pathlib.Path, image_size: tuple[int, int] | None) -> RawData:
-    arrays, names = read_npz(path, ["images", "labels"]), ()
-    if "images" in arrays:
-        images, labels = checked_arrays(path, arrays, "images", "labels")
-        notes = dark_note(path, "images", images)
-        splits = split_off_test(path, images, labels)
-        if labels is not None and labels.ndim == 1:
-            names = tuple(map(str, range(labels.max() + 1)))
+    raw = read_arrays(path)
+    if "all" in raw.splits:
+        splits = split_off_test(path, *raw.splits["all"])
     else:
-        splits, notes = read_splits(path), ()
-        for split, (images, labels) in splits.items():
-            notes += dark_note(path, f"{split}_images", images)
-            splits[split] = shuffled(images, labels)
+        splits = {split: shuffled(images, labels) for split, (images, labels) in raw.splits.items()}
     if image_size:
         from sources.image_folders import resized  # only where it is needed: it imports Pillow
 
         splits = {split: (resized(images, image_size), labels) for split, (images, labels) in splits.items()}
-    return RawData(str(path), splits, names, notes)
+    return dataclasses.replace(raw, splits=splits)
+
+
+def read_arrays(path: pathlib.Path) -> RawData:
+    """What an .npz file holds, in its order: the split "all", or "train" and "test"."""
+    arrays = read_npz(path, ["images", "labels"])
+    if "images" in arrays:
+        images, labels = checked_arrays(path, arrays, "images", "labels")
+        is_class = labels is not None and labels.ndim == 1
+        names = tuple(map(str, range(labels.max() + 1))) if is_class else ()
+        return RawData(str(path), {"all": (images, labels)}, names, dark_note(path, "images", images))
+    splits = read_splits(path)
+    notes = (dark_note(path, f"{split}_images", images) for split, (images, _) in splits.items())
+    return RawData(str(path), splits, notes=sum(notes, ()))
 
 
 def dark_note(path: pathlib.Path, name: str, images: np.ndarray) -> tuple[str, ...]:
@@ -61,22 +68,32 @@ def dark_note(path: pathlib.Path, name: str, images: np.ndarray) -> tuple[str, .
 def load_folder(path: pathlib.Path, image_size: tuple[int, int] | None) -> RawData:
     from sources.image_folders import read_image_folder
 
-    folders = {entry.name.lower(): entry for entry in path.iterdir() if entry.is_dir()}
-    parts = {split: folders.pop(split) for split in ("train", "test") if split in folders}
-    if list(parts) == ["train"] and folders.keys() <= VALIDATION_NAMES:
-        raise DataError(f"{path} has a folder train, but none called test: add it, or name {parts['train']} instead")
-    if len(parts) == 2:
+    parts, unused = split_folders(path)
+    if parts:
         read = {split: read_image_folder(part, image_size) for split, part in parts.items()}
         if read["train"].class_names != read["test"].class_names:
             raise DataError(f"{parts['train']} and {parts['test']} do not have the same classes")
         splits = {split: shuffled(part.images, part.labels) for split, part in read.items()}
         notes = read["train"].notes + read["test"].notes
-        notes += tuple(f"the folder {folder} is not used" for folder in folders.values())
+        notes += tuple(f"the folder {folder} is not used" for folder in unused)
         names = read["train"].class_names
     else:
         part = read_image_folder(path, image_size)
         splits, notes, names = split_off_test(path, part.images, part.labels), part.notes, part.class_names
     return RawData(str(path), splits, names, notes)
+
+
+def split_folders(path: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[pathlib.Path]]:
+    """The folders `train` and `test` in a folder and the others beside them; two empty results if it has no split.
+
+    Raises:
+        DataError: if only the folder `test` is missing.
+    """
+    folders = {entry.name.lower(): entry for entry in path.iterdir() if entry.is_dir()}
+    parts = {split: folders.pop(split) for split in ("train", "test") if split in folders}
+    if list(parts) == ["train"] and folders.keys() <= VALIDATION_NAMES:
+        raise DataError(f"{path} has a folder train, but none called test: add it, or name {parts['train']} instead")
+    return (parts, list(folders.values())) if len(parts) == 2 else ({}, [])
 
 
 def split_off_test(
