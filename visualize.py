@@ -43,6 +43,8 @@ DPI = 100
 PAD = 0.08  # inches around what is drawn
 GAP = 2  # pixels between the images of a grid
 MOST_IN_LEGEND = 30
+CELL, LABEL_HEIGHT, HEADING_HEIGHT = 1.0, 0.36, 0.3  # inches: the width of a labelled image, what stands around it
+LABELLED_COLUMNS, LONGEST_NAME = 10, 22  # letters
 MARKERS = "o^sDvPX<>*"  # of classes, for print without colours
 PICTURE_WIDTH = 1000  # pixels; grids are enlarged by whole factors to about this
 MOST_MOVES = 300  # rounds in which names are moved apart
@@ -94,6 +96,51 @@ def save_image_grid(
             centres, map(plain, column_labels), fontsize=11, rotation=60 * turned, ha="right" if turned else "center"
         )
     axes.tick_params(length=0)
+    save(figure, path, caption)
+
+
+@own_settings()
+def save_labelled_images(
+    path: str | os.PathLike,
+    groups: Mapping[str, tuple[np.ndarray, Sequence[str], Sequence[str]]],
+    *,
+    title: str,
+    caption: str = "",
+) -> None:
+    """Images, each with a label below it and in smaller letters a name, in groups one above the other.
+
+    `groups`: heading -> images (n, height, width, channels) in [0, 1], their labels, their names.
+    """
+    height, width = next(iter(groups.values()))[0].shape[1:3]
+    columns = min(LABELLED_COLUMNS, max(len(images) for images, _, _ in groups.values()))
+    rows = {heading: math.ceil(len(images) / columns) for heading, (images, _, _) in groups.items()}
+    row_height = CELL * height / width + LABEL_HEIGHT
+    size = (columns * CELL, sum(rows.values()) * row_height + len(groups) * HEADING_HEIGHT)
+    figure = Figure(figsize=size, dpi=DPI)
+    top = size[1]
+    for heading, (images, labels, names) in groups.items():
+        top -= HEADING_HEIGHT
+        figure.text(0, (top + 0.05) / size[1], plain(heading), fontsize=11, va="bottom")
+        for number, (image, label, name) in enumerate(zip(images, labels, names, strict=True)):
+            row, column = divmod(number, columns)
+            left, bottom = column * CELL, top - (row + 1) * row_height + LABEL_HEIGHT
+            place = (
+                left / size[0],
+                bottom / size[1],
+                0.94 * CELL / size[0],
+                0.94 * (row_height - LABEL_HEIGHT) / size[1],
+            )
+            axes = figure.add_axes(place)
+            axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
+            axes.set_axis_off()
+            axes.text(0.5, -0.03, plain(label), fontsize=10, ha="center", va="top", transform=axes.transAxes)
+            short = name if len(name) <= LONGEST_NAME else f"...{name[3 - LONGEST_NAME :]}"
+            axes.text(
+                0.5, -0.03 - 0.17 / (row_height - LABEL_HEIGHT), plain(short), fontsize=6, color="0.35", ha="center",
+                va="top", transform=axes.transAxes,
+            )  # fmt: skip
+        top -= rows[heading] * row_height
+    figure.text(0, 1, plain(title), fontsize=11, va="bottom")
     save(figure, path, caption)
 
 

@@ -4,16 +4,21 @@ import dataclasses
 import importlib.util
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.folders import is_newer, previous
 from app.inputs import open_checkpoint, open_dataset
 from app.records import read_history
 from app.rules import FlagError, verbs_of
 from app.run import Run, resolve
-from app.settings import DEFAULTS
-from data import Dataset, load_others
+from app.settings import DEFAULTS, ON_DATA
+from app.values import suggestion
+from data import Dataset, load_others, open_stream
 from parts.catalogue import MODELS, NETWORKS
+from trained.inputs import columns_of
+
+if TYPE_CHECKING:  # it imports Pillow
+    from sources.streams import Stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +41,14 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A run, the header of the checkpoint that it starts from, its data if it needs any, and those of --ood_dataset."""
+    """A run, the header of the checkpoint that it starts from, its data if it needs any, those of --ood_dataset, and
+    those that its model is put to use on."""
 
     run: Run
     header: Mapping[str, Any] | None
     dataset: Dataset | None
     other_data: Dataset | None
+    stream: "Stream | None"
     notes: Sequence[str]
 
     @property
@@ -54,6 +61,8 @@ class Plan:
 
     def lines(self) -> list[str]:
         """What the user should know before the work begins."""
+        if self.stream:
+            return [*self.notes, self.stream.describe()]
         data = [self.dataset.describe(), *(f"NOTE: {note}" for note in self.dataset.notes)] if self.dataset else []
         return [*self.notes, *data]
 
@@ -70,16 +79,18 @@ def make_plan(source: Source) -> Plan:
         UserError: for whatever is wrong with data, checkpoint or flags.
     """
     given, header = source.given, source.header
-    if source.setting("tensorboard") and "train" in verbs_of(given):
+    verbs = verbs_of(given)
+    if source.setting("tensorboard") and "train" in verbs:
         require_tensorboard()
     dataset, fallback_from, notes = None, None, []
-    draws_points = header is not None and len(header["model"]["data_shape"]) == 1  # samples are shown beside the data
-    if verbs_of(given) & {"train", "evaluate"} or draws_points:
+    draws_points = "sample" in verbs and len(header["model"]["data_shape"]) == 1  # they are shown beside the data
+    if verbs & {"train", "evaluate"} or draws_points:
         dataset, fallback_from, notes = open_dataset(given, header)
     run = resolve(given, source.checkpoint, header, dataset, fallback_from)
     refuse_figures_of_another_run(run, header)
     refuse_idle_training(run, header)
-    return Plan(run, header, dataset, open_other_data(run, dataset), [*run.notes, *notes])
+    stream = open_stream_of(run, header)
+    return Plan(run, header, dataset, open_other_data(run, dataset), stream, [*run.notes, *notes])
 
 
 def require_tensorboard() -> None:
@@ -90,7 +101,7 @@ def require_tensorboard() -> None:
 
 def refuse_figures_of_another_run(run: Run, header: Mapping[str, Any] | None) -> None:
     """Raise a FlagError if figures of a checkpoint would go to the outputs of another run, which has the same name."""
-    if run.settings.train:
+    if run.settings.train or run.settings.to:
         return
     there = read_history(run.folders.outputs)
     own = [{name: str(value) for name, value in row.items()} for row in header["history"]]
@@ -126,3 +137,49 @@ def open_other_data(run: Run, dataset: Dataset) -> Dataset | None:
     if run.is_conditional and dataset.has_several_labels():
         raise FlagError("--ood_dataset needs p(x), which a conditional model of several labels at a time lacks")
     return load_others(settings.ood_dataset, settings.data_dir, dataset.data_shape, offline=settings.offline)
+
+
+def open_stream_of(run: Run, header: Mapping[str, Any] | None) -> "Stream | None":
+    """The data that the model is put to use on, if that was asked for.
+
+    Raises:
+        DataError, FlagError: for data that do not fit the model or the flags.
+    """
+    settings = run.settings
+    data = next((getattr(settings, verb) for verb in ON_DATA if getattr(settings, verb)), None)
+    if data is None:
+        return None
+    shape = run.model_arguments["data_shape"]
+    stream = open_stream(data, settings.data_dir, shape, split=settings.split, offline=settings.offline)
+    has_labels = columns_of(stream.class_names, header["dataset"]["class_names"])
+    if run.is_conditional and not has_labels and header["dataset"].get("class_probs") is None:
+        raise FlagError(
+            f"this model needs the labels of {stream.name}, which have none of its classes, and it cannot choose them: "
+            f"{run.source} does not say how frequent each class is"
+        )
+    find_inliers(settings.inliers, stream)
+    if settings.score and settings.max_examples:
+        stream = stream.choose(settings.max_examples, settings.seed)
+    return stream
+
+
+def find_inliers(inliers: Sequence[str], stream: "Stream") -> list[int]:
+    """The numbers of the classes that --inliers names; a name counts before a number.
+
+    Raises:
+        FlagError: for a class that the data do not have, or if no other class is left.
+    """
+    names = stream.class_names
+    if inliers and not names:
+        raise FlagError(f"--inliers needs classes, and {stream.name} has none")
+    numbers = {name: number for number, name in reversed([*enumerate(names)])}
+    numbers = {str(number): number for number in range(len(names))} | numbers
+    for inlier in inliers:
+        if inlier not in numbers:
+            shown = ", ".join(names[:10]) + ", ..." * (len(names) > 10)
+            meant = suggestion(inlier, names)
+            raise FlagError(f"--inliers {inlier}: {stream.name} has no such class, but {shown}{meant}")
+    found = sorted({numbers[inlier] for inlier in inliers})
+    if inliers and len(found) == len(names):
+        raise FlagError(f"--inliers names every class of {stream.name}: leave out those that should be found odd")
+    return found

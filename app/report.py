@@ -1,7 +1,7 @@
 """The figures of a run on the screen, as tables."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tqdm
@@ -79,6 +79,16 @@ def print_out_of_distribution(figures: Mapping[str, Any], *, dataset: str, ood_d
     note = f"of log p(x), {dataset} against {ood_dataset}"
     print_row("AUROC", figures["auroc"], digits=4, note=note)
     print_row("average precision", figures["average_precision"], digits=4)
+
+
+def print_separations(auroc: Mapping[str, float], odd: Mapping[str, str], *, inliers: Sequence[str], data: str) -> None:
+    """How well each score tells other classes from the inliers; `odd`: its "high" or its "low" values are."""
+    if not auroc:
+        print(f"NOTE: no AUROC: the examples of {data} are all of {', '.join(inliers)}, or none is")
+        return
+    print(f"AUROC of {data}, {', '.join(inliers)} against all other classes")
+    for name, value in auroc.items():
+        print_row(name, value, digits=4, note=f"{odd[name]} values are odd")
 
 
 def print_bound(figures: Mapping[str, Any], name: str, title: str, note: str, *, bits: str) -> None:

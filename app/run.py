@@ -16,7 +16,7 @@ from data import DataError, Dataset, short_name
 from parts.catalogue import LIKELIHOODS, MODELS, NETWORKS, bound_on
 from storage.checkpoints import CheckpointError, read_header, refuse_other_types
 
-EVALUATION_SAMPLES = 100  # per example, with which --evaluate estimates log p(x)
+EVALUATION_SAMPLES = 100  # per example, with which --evaluate and --score estimate log p(x)
 # What the header of a run's checkpoint holds, by type, besides its settings.
 HEADER = {
     "epoch": int,
@@ -163,7 +163,7 @@ def resolve(
     if "train" in verbs and values["batch_size"] > len(dataset.train):
         raise FlagError(f"--batch_size {values['batch_size']} is more than the {len(dataset.train)} training examples")
     if values["num_importance_samples"] is None:
-        values["num_importance_samples"] = EVALUATION_SAMPLES if "evaluate" in verbs else 0
+        values["num_importance_samples"] = EVALUATION_SAMPLES if verbs & {"evaluate", "score"} else 0
     values |= {verb: verb in verbs for verb in ("train", "evaluate", "sample")}
     return Run(Settings(**values), folders, source, arguments, fallback_from, tuple(notes))
 

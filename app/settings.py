@@ -21,7 +21,9 @@ from app import values
 from app.values import one_of, real, whole
 from parts.catalogue import ACTIVATIONS, LIKELIHOODS, MODELS, NETWORKS, PRIORS
 
-VERBS = ("train", "evaluate", "sample", "compare")
+ON_DATA = ("encode", "score")  # verbs that put a trained model to use on data that the flag names
+VERBS = ("train", "evaluate", "sample", "compare", *ON_DATA)
+SPLITS = ("test", "train", "all")
 FEW_STEPS, COLOUR_STEPS, MOST_PICTURES, MOST_EPOCHS = 1500, 2000, 5, 100  # of runs on few images
 
 
@@ -61,7 +63,7 @@ class Row:
     fixed: bool = False
     kept: bool = False
     added_later: bool = False
-    verbs: tuple[str, ...] = ("train", "evaluate", "sample")
+    verbs: tuple[str, ...] = ("train", "evaluate", "sample", *ON_DATA)
     strict: bool = False
     models: tuple[str, ...] = tuple(MODELS)
     reported: bool = False
@@ -103,15 +105,18 @@ def row(default: Any, group: str, help: str, parse=None, **more) -> Any:
     return dataclasses.field(default=default, metadata={"row": Row(group, help, parse, **more)})
 
 
-def choice(default: str, group: str, choices: typing.Iterable[str], help: str, **more) -> Any:
+def choice(default: str | None, group: str, choices: typing.Iterable[str], help: str, **more) -> Any:
     words = tuple(choices)
     return row(default, group, help, one_of(words), choices=words, **more)
 
 
 WHAT, EVALUATION, DATA, MODEL = "what to do (default: --train)", "evaluation", "data", "model"
+ON = "codes and scores"
 TRAINING, FILES, MACHINE = "training", "files and pictures", "machine"
 OF_TRAINING = {"verbs": ("train",), "kept": True}
 OF_FIGURES = {"verbs": ("train", "evaluate"), "strict": True}
+OF_FIGURES_AND_SCORES = {"verbs": ("train", "evaluate", "score"), "strict": True}
+OF_DATA = {"verbs": ON_DATA, "strict": True}
 OF_DRAWING = {"verbs": ("train", "sample")}
 EVERYWHERE = {"verbs": VERBS}
 PER_EPOCH = {**OF_TRAINING, "per_epoch": True, "reported": True}
@@ -129,18 +134,40 @@ class Settings:
         (), WHAT, "compare runs side by side; each is a checkpoint, a folder, MODEL/RUN or RUN", values.path,
         several=True, metavar="RUN", default_text="none", **EVERYWHERE
     )  # fmt: skip
+    encode: str | None = row(
+        None, WHAT, "write the code of every example of these data: a named dataset, a folder, an .npz or an image "
+        "(codes.npz, codes.png)",
+        values.dataset(), metavar="NAME_OR_PATH", default_text="none", **EVERYWHERE
+    )  # fmt: skip
+    score: str | None = row(
+        None, WHAT, "write the bounds on log p(x) of every example of these data, and draw the least and the most "
+        "likely (scores.csv, scores.png)",
+        values.dataset(), metavar="NAME_OR_PATH", default_text="none", **EVERYWHERE
+    )  # fmt: skip
 
     num_importance_samples: int | None = row(
         None, EVALUATION, "draws per example to estimate log p(x) with; 0: the ELBO only",
-        whole(0, 1_000_000), metavar="K", default_text="100 for --evaluate, else 0", **OF_FIGURES
+        whole(0, 1_000_000), metavar="K", default_text="100 for --evaluate and --score, else 0", **OF_FIGURES_AND_SCORES
     )  # fmt: skip
     max_examples: int | None = row(
-        None, EVALUATION, "evaluate on N held-out examples, chosen at random", whole(1), metavar="N",
-        default_text="all", **OF_FIGURES
+        None, EVALUATION, "evaluate on N held-out examples, or score N, chosen at random", whole(1), metavar="N",
+        default_text="all", **OF_FIGURES_AND_SCORES
     )  # fmt: skip
     ood_dataset: str | None = row(
         None, EVALUATION, "another dataset, or noise: how well the bound on log p(x) separates the test set from it",
         values.dataset("noise"), metavar="NAME_OR_PATH", default_text="none", **OF_FIGURES
+    )  # fmt: skip
+
+    split: str | None = choice(
+        None, ON, SPLITS, "which part of the data to use, where they have such parts", default_text="test", **OF_DATA
+    )
+    to: str | None = row(
+        None, ON, "folder to write to", values.path, metavar="FOLDER",
+        default_text="OUTPUT_DIR/MODEL/RUN/VERB/DATA", **OF_DATA
+    )  # fmt: skip
+    inliers: tuple[str, ...] = row(
+        (), ON, "names or numbers of the usual classes: how well each score tells the others from them (AUROC)",
+        values.class_name, several=True, metavar="CLASS", default_text="none", verbs=("score",), strict=True
     )  # fmt: skip
 
     model: str = choice(
@@ -253,7 +280,7 @@ class Settings:
     )  # fmt: skip
 
     checkpoint: str | None = row(
-        None, FILES, "checkpoint to evaluate, sample or continue", values.path, metavar="FILE",
+        None, FILES, "checkpoint to evaluate, sample, continue or use on data", values.path, metavar="FILE",
         default_text="the run's own"
     )  # fmt: skip
     run_name: str | None = row(

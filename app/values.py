@@ -91,6 +91,12 @@ def path(text: str) -> str:
     return text
 
 
+def class_name(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("must be the name or number of a class, not ''")
+    return text
+
+
 def dataset(*more: str) -> Callable[[str], str]:
     """The name or path of a dataset, or one of `more`."""
 

@@ -2,15 +2,19 @@
 
 import contextlib
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from app.encode import encode
 from app.evaluate import evaluate
 from app.plan import Plan
 from app.rules import FlagError
 from app.run import Run
 from app.sample import sample
+from app.score import score
 from app.settings import ROWS, names
 from app.train import train
 from data import Dataset
@@ -18,6 +22,7 @@ from storage.checkpoints import all_variables, load_weights
 from storage.errors import UserError
 from storage.files import make_folder
 from storage.locks import holding
+from trained.model import TrainedModel
 from training import devices
 from training.interrupts import Stopped
 from training.loop import compile_model
@@ -62,6 +67,10 @@ def perform_on(plan: Plan, strategy: tf.distribute.Strategy) -> None:
             train(run, model, dataset, state, header)
         if not is_chief:
             return
+        if plan.stream is not None:
+            use = encode if settings.encode else score
+            use(run, trained_model(run, model, header), plan.stream)
+            return
         make_folder(run.folders.outputs)
         with saying_what_is_missing() if settings.train else contextlib.nullcontext():
             if settings.train or settings.evaluate:
@@ -86,6 +95,12 @@ def make_model(run: Run, dataset: Dataset | None) -> VAE:
         model.start_at_mean(dataset.mean())
     compile_model(model, settings.learning_rate)
     return model
+
+
+def trained_model(run: Run, model: VAE, header: Mapping[str, Any]) -> TrainedModel:
+    """The model with what its checkpoint says about its classes."""
+    data = header["dataset"]
+    return TrainedModel(model, data["class_names"], binarize=run.settings.binarize, class_probs=data.get("class_probs"))
 
 
 def refuse_other_workers(run: Run, model: VAE, dataset: Dataset, state: TrainingState) -> None:

@@ -1,5 +1,7 @@
 """The terms of the ELBO on held-out data, example by example."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -7,17 +9,14 @@ from trained.importance import Batches
 from vae import VAE
 
 
-def elbo_terms(model: VAE, batches: Batches) -> dict[str, np.ndarray]:
+def elbo_terms(model: VAE, batches: Batches, terms: Callable | None = None) -> dict[str, np.ndarray]:
     """What the ELBO of every example is made of, at one posterior sample each.
 
     "elbo", "rate", "distortion": (examples,) in nats; "latent_rates", "mean", "logvar" of q(z|x): (examples, latent).
+
+    `terms` is `compiled_terms(model)`, if it is there already.
     """
-
-    @tf.function(reduce_retracing=True)
-    def terms(x, labels, seed):
-        distortion, latent_rates = model.terms(x, labels, seed)
-        return distortion, latent_rates, *model.encode(x, labels)
-
+    terms = terms or compiled_terms(model)
     parts = zip(*(terms(*batch) for batch in batches), strict=True)
     distortion, latent_rates, mean, logvar = (np.concatenate(part) for part in parts)
     rate = latent_rates.sum(axis=1)
@@ -29,3 +28,14 @@ def elbo_terms(model: VAE, batches: Batches) -> dict[str, np.ndarray]:
         "mean": mean,
         "logvar": logvar,
     }
+
+
+def compiled_terms(model: VAE) -> Callable:
+    """A compiled function of a batch: its distortion, its latent rates, and mean and logvar of q(z|x)."""
+
+    @tf.function(reduce_retracing=True)
+    def terms(x, labels, seed):
+        distortion, latent_rates = model.terms(x, labels, seed)
+        return distortion, latent_rates, *model.encode(x, labels)
+
+    return terms

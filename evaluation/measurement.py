@@ -48,8 +48,8 @@ class Measurement:
         """The ELBO and its terms, in nats per example."""
         figures = {**self.conditions, **mean_and_error("elbo", self.terms["elbo"])}
         figures |= {name: float(self.terms[name].mean()) for name in ("rate", "distortion")}
-        if self.has_bits():
-            figures["bits_per_dim"] = self.bits_per_dim(figures["elbo"])
+        if has_bits(self.model, self.binarize):
+            figures["bits_per_dim"] = bits_per_dim(figures["elbo"], self.dataset.data_shape)
         return figures
 
     def latents(self) -> dict[str, Any]:
@@ -64,8 +64,8 @@ class Measurement:
         figures = {"num_importance_samples": num_samples}
         for name, log_p in self.held_out_scores(num_samples).items():
             figures |= mean_and_error(name, log_p)
-            if self.has_bits():
-                figures[f"{name}_bits_per_dim"] = self.bits_per_dim(figures[name])
+            if has_bits(self.model, self.binarize):
+                figures[f"{name}_bits_per_dim"] = bits_per_dim(figures[name], self.dataset.data_shape)
         return figures
 
     def held_out_scores(self, num_samples: int) -> dict[str, np.ndarray]:
@@ -78,15 +78,6 @@ class Measurement:
         return log_likelihoods(
             self.weighter, batches, num_samples=num_samples, seed=self.seed, class_probs=self.class_probs
         )
-
-    def has_bits(self) -> bool:
-        """Whether p(x|z) is a probability of the pixels as they are, so that a bound can be given in bits."""
-        pixels = self.model.likelihood.pixels
-        return pixels == "levels" or (pixels == "binary" and self.binarize != "none")
-
-    def bits_per_dim(self, log_p: float) -> float:
-        """A bound in nats per example as bits per pixel and channel."""
-        return -log_p / (math.prod(self.dataset.data_shape) * math.log(2))
 
     def probes(self) -> dict[str, Any]:
         """How well classes can be read from posterior means, and, if conditional, from samples.
@@ -155,6 +146,17 @@ class Measurement:
         }
         names = f"{self.dataset.name} ({self.dataset.split})", f"{ood_dataset.name} (other)"
         return figures, dict(zip(names, (scores, scores_outside), strict=True))
+
+
+def has_bits(model: VAE, binarize: str) -> bool:
+    """Whether p(x|z) is a probability of the pixels as they are, so that a bound can be given in bits."""
+    pixels = model.likelihood.pixels
+    return pixels == "levels" or (pixels == "binary" and binarize != "none")
+
+
+def bits_per_dim(log_p: float | np.ndarray, data_shape: Sequence[int]) -> float | np.ndarray:
+    """A bound in nats per example as bits per pixel and channel."""
+    return -log_p / (math.prod(data_shape) * math.log(2))
 
 
 def mean_and_error(name: str, values: Sequence[float]) -> dict[str, float]:

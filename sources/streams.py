@@ -76,12 +76,16 @@ class Stream:
         """ "point" or "image"."""
         return "point" if self.is_points else "image"
 
+    def count(self, num: int) -> str:
+        """So many examples, in words: "1,000 images"."""
+        return f"{num:,} {self.unit}{'s' * (num > 1)}"
+
     def describe(self) -> str:
         """One line: the source, the number of examples and of classes."""
         which = {"all": " for training and test", "train": " for training", "test": " for test", None: ""}[self.split]
         num = len(self.class_names)
         classes = f", {num} class{'es' * (num > 1)}" if num else ""
-        return f"{self.name} from {self.source}: {self.total:,} {self.unit}{'s' * (self.total > 1)}{which}{classes}"
+        return f"{self.name} from {self.source}: {self.count(self.total)}{which}{classes}"
 
     def choose(self, num: int, seed: int) -> "Stream":
         """`num` of the examples, or all if they are fewer, in the random order of `Examples.random_choice`."""

@@ -49,7 +49,7 @@ class ImportanceWeighter:
         results = []
         title = "every class" if stream == PILOT_STREAM else f"log p(x), K = {num_samples:,}"
         with tqdm.tqdm(
-            total=len(examples) * num_samples, desc=title, unit="draw", unit_scale=True, disable=None
+            total=len(examples) * num_samples, desc=title, unit="draw", unit_scale=True, disable=None, leave=None
         ) as bar:
             for start in range(0, len(examples), at_once):
                 rows = slice(start, start + at_once)
@@ -108,6 +108,7 @@ def log_likelihoods(
     seed: int,
     class_probs: np.ndarray | None = None,
     first: int = 0,
+    pilot: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Importance-weighted estimates for every example of `batches`, in nats: (examples,) each.
 
@@ -117,7 +118,8 @@ def log_likelihoods(
     For the marginal a pilot of a few draws scores every class. The true class, and each class that matters, is
     scored again with `num_samples` fresh draws. So on average each summand is right or too low, and log_p_x is a bound.
 
-    `first` is the number of the first example, where many are scored in several calls.
+    `first` is the number of the first example, where many are scored in several calls; `pilot` the result of
+    `pilot_log_p_xy`, if it is known.
     """
     is_conditional = weighter.model.is_conditional
     x, labels = (np.concatenate(part) for part in zip(*((x, labels) for x, labels, _ in batches), strict=True))
@@ -126,18 +128,30 @@ def log_likelihoods(
         log_p = weighter.log_p(x, labels, examples, num_samples=num_samples, seed=seed, first=first)
         return {"log_p_x_given_y" if is_conditional else "log_p_x": log_p}
 
-    one_hot = np.eye(len(class_probs), dtype=np.float32)
-    every_example, every_class = (axis.reshape(-1) for axis in np.indices((len(x), len(class_probs))))
-    with np.errstate(divide="ignore"):
-        log_p_y = np.log(class_probs)  # -inf for a class that training never saw
-    pilot = weighter.log_p(
-        x, one_hot[every_class], every_example, num_samples=PILOT_SAMPLES, seed=seed, stream=PILOT_STREAM, first=first
-    )
-    log_p_xy = pilot.reshape(len(x), -1) + log_p_y
+    log_p_xy = pilot_log_p_xy(weighter, x, class_probs, seed=seed, first=first) if pilot is None else pilot.copy()
     matters = log_p_xy > NEGLIGIBLE + np.logaddexp.reduce(log_p_xy, axis=1, keepdims=True)
     matters |= labels > 0
     examples, classes = np.nonzero(matters)
+    one_hot = np.eye(len(class_probs), dtype=np.float32)
     log_p = weighter.log_p(x, one_hot[classes], examples, num_samples=num_samples, seed=seed, first=first)
-    log_p_xy[examples, classes] = log_p + log_p_y[classes]
+    log_p_xy[examples, classes] = log_p + log_of(class_probs)[classes]
     marginal = {"log_p_x": np.logaddexp.reduce(log_p_xy, axis=1)}
     return {"log_p_x_given_y": log_p[labels[examples, classes] > 0]} | marginal if labels.any() else marginal
+
+
+def pilot_log_p_xy(
+    weighter: ImportanceWeighter, x: np.ndarray, class_probs: np.ndarray, *, seed: int, first: int = 0
+) -> np.ndarray:
+    """Estimates of log p(x, y) = log p(y) p(x|y) by a few draws: (examples, classes) in nats."""
+    one_hot = np.eye(len(class_probs), dtype=np.float32)
+    examples, classes = (axis.reshape(-1) for axis in np.indices((len(x), len(class_probs))))
+    log_p = weighter.log_p(
+        x, one_hot[classes], examples, num_samples=PILOT_SAMPLES, seed=seed, stream=PILOT_STREAM, first=first
+    )
+    return log_p.reshape(len(x), -1) + log_of(class_probs)
+
+
+def log_of(class_probs: np.ndarray) -> np.ndarray:
+    """log p(y): -inf for a class that training never saw."""
+    with np.errstate(divide="ignore"):
+        return np.log(class_probs)

@@ -95,6 +95,12 @@ def one_hot(labels: Any, class_names: Sequence[str], num: int) -> np.ndarray:
     return np.eye(len(class_names), dtype=np.float32)[labels]
 
 
+def columns_of(class_names: Sequence[str], known: Sequence[str]) -> list[int] | None:
+    """The number of each of the data's classes among those that a model knows; None if it does not know them all."""
+    is_known = bool(class_names) and set(class_names) <= set(known)
+    return [list(known).index(name) for name in class_names] if is_known else None
+
+
 def whole(value: Any, name: str, least: int) -> int:
     """A whole number of at least `least`. Raises a ValueError for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:

@@ -1,0 +1,70 @@
+"""The labels that a conditional model is given with data which may have none, or classes of their own."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from sources.batches import TEST_BATCH_SIZE, evaluation_batches
+from sources.examples import Examples
+from trained.importance import pilot_log_p_xy
+from trained.inputs import columns_of
+from trained.model import TrainedModel
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditioned:
+    """Examples as a model takes them, batch by batch.
+
+    Args:
+        batches: (x, labels, seed); the labels have width 0 if the model takes none.
+        chosen: (n,) whether the label of an example was chosen, as the most probable one.
+        log_p_xy: estimates of log p(x, y), (n, classes), if some were chosen.
+    """
+
+    batches: list[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
+    chosen: np.ndarray
+    log_p_xy: np.ndarray | None = None
+
+    @property
+    def labels(self) -> np.ndarray:
+        return np.concatenate([labels for _, labels, _ in self.batches])
+
+
+class Conditioner:
+    """Gives a model its labels. They are the data's own if these are of classes that the model knows. An example
+    without one class gets the most probable: argmax_y p(y) p(x|y), by a few importance samples of each class.
+
+    Args:
+        class_names: of the data.
+
+    Attributes:
+        num_chosen: the number of examples whose label was chosen so far.
+    """
+
+    def __init__(self, trained: TrainedModel, class_names: Sequence[str], seed: int):
+        self.trained, self.seed, self.num_chosen = trained, seed, 0
+        self.columns = columns_of(class_names, trained.class_names) if trained.is_conditional else None
+
+    def condition(self, x: np.ndarray, labels: np.ndarray, first: int) -> Conditioned:
+        """Examples (n, ...) with labels (n, classes) of the data; `first` is the number of the first one, a multiple of
+        the size of a batch."""
+        trained = self.trained
+        conditions = np.zeros((len(x), len(trained.class_names) if trained.is_conditional else 0), np.float32)
+        if self.columns:
+            conditions[:, self.columns] = labels
+        examples, first_batch = Examples(x, conditions), first // TEST_BATCH_SIZE
+        batches = [*evaluation_batches(examples, seed=self.seed, binarize=trained.binarize, first=first_batch)]
+        chosen = np.zeros(len(x), bool)
+        if trained.is_conditional and trained.class_probs is not None:
+            chosen = conditions.sum(axis=1) != 1
+        if not chosen.any():
+            return Conditioned(batches, chosen)
+        self.num_chosen += int(chosen.sum())
+        prepared = np.concatenate([images for images, _, _ in batches])
+        log_p_xy = pilot_log_p_xy(trained.weighter, prepared, trained.class_probs, seed=self.seed, first=first)
+        conditions[chosen] = np.eye(conditions.shape[1], dtype=np.float32)[log_p_xy[chosen].argmax(axis=1)]
+        parts = np.split(conditions, range(TEST_BATCH_SIZE, len(x), TEST_BATCH_SIZE))
+        batches = [(images, part, seed) for (images, _, seed), part in zip(batches, parts, strict=True)]
+        return Conditioned(batches, chosen, log_p_xy)
