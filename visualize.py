@@ -236,6 +236,20 @@ def save_points(
 
 
 @own_settings()
+def save_marked_points(
+    path: str | os.PathLike, points: np.ndarray, marked: Mapping[str, np.ndarray], *, title: str, caption: str = ""
+) -> None:
+    """A pale scatter plot of points (n, 2), and in colour others that are marked: name -> points (m, 2)."""
+    figure, (axes,) = point_panels(1)
+    axes.scatter(*points.T, s=4, color="0.75", linewidths=0)
+    for number, (name, some) in enumerate(marked.items()):
+        axes.scatter(*some.T, s=30, color=f"C{number}", marker="v^"[number % 2], linewidths=0, label=plain(name))
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    axes.set_title(plain(title), fontsize=11)
+    save(figure, path, caption)
+
+
+@own_settings()
 def save_links(
     path: str | os.PathLike,
     points: np.ndarray,

@@ -36,12 +36,9 @@ def draw_extremes(album: Album, extremes: Extremes, *, title: str, seed: int) ->
     """Draw scores.png: images with their scores and names, or all points with those at both ends marked."""
     path, num = album.path("scores.png"), min(NUM_SHOWN, max(1, len(extremes.scores) // 2))
     if extremes.x.ndim == 2:
-        ends = np.zeros(len(extremes.x), int)
-        ends[:num], ends[-num:] = 1, 2
-        shown = (np.random.default_rng(seed).permutation(len(ends)) < MOST_POINTS) | (ends > 0)
-        names = ("others", f"the {num} least likely", f"the {num} most likely")
-        panels = {title: (extremes.x[shown], ends[shown])}
-        visualize.save_points(path, panels, names, title=album.caption)
+        rows = np.random.default_rng(seed).permutation(len(extremes.x))[:MOST_POINTS]
+        marked = {f"the {num} least likely": extremes.x[:num], f"the {num} most likely": extremes.x[-num:]}
+        visualize.save_marked_points(path, extremes.x[rows], marked, title=title, caption=album.caption)
         return
     labels = [f"{score:.1f}" for score in extremes.scores]
     images, names = extremes.x / np.float32(255.0), list(extremes.names)
