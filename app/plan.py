@@ -83,7 +83,8 @@ def make_plan(source: Source) -> Plan:
     if source.setting("tensorboard") and "train" in verbs:
         require_tensorboard()
     dataset, fallback_from, notes = None, None, []
-    draws_points = "sample" in verbs and len(header["model"]["data_shape"]) == 1  # they are shown beside the data
+    of_points = header is not None and len(header["model"]["data_shape"]) == 1
+    draws_points = "sample" in verbs and of_points  # they are shown beside the data
     if verbs & {"train", "evaluate"} or draws_points:
         dataset, fallback_from, notes = open_dataset(given, header)
     run = resolve(given, source.checkpoint, header, dataset, fallback_from)

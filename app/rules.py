@@ -176,7 +176,8 @@ def ignored(given: Container[str], verbs: set[str]) -> list[str]:
 
 
 def verb_list(verbs: Container[str]) -> str:
-    return " or ".join("training" if verb == "train" else f"--{verb}" for verb in VERBS if verb in verbs)
+    *most, last = ["training" if verb == "train" else f"--{verb}" for verb in VERBS if verb in verbs]
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def flag_list(names: list[str]) -> str:

@@ -87,7 +87,7 @@ def test_an_odd_number_is_one_that_32_bits_hold_or_is_refused(name):
 
 @pytest.mark.parametrize(("name", "choice"), [(name, choice) for name in CHOICES for choice in CHOICES[name]])
 def test_a_mistyped_choice_is_told_the_choices_and_the_nearest(name, choice):
-    for wrong in (choice + choice[-1], choice[:-2] + choice[:-3:-1], choice.upper()):
+    for wrong in {choice + choice[-1], choice[:-2] + choice[:-3:-1], choice.upper()} - {choice}:
         given, message = parse(f"--{name}", wrong)
         if name == "cuda" and wrong == choice.upper():
             assert given == parse(f"--{name}", choice)[0], "the one flag whose case does not matter"
@@ -127,8 +127,13 @@ def test_a_shell_variable_that_was_never_set_is_not_taken_for_a_path(name):
 
 
 # Values with which a tiny run ends soon, where any other would do for a flag of its kind.
+DATA = ["mnist", "moons", "colour.npz", "grey.npz", "several.npz"]
 TINY = {
-    "dataset": ["mnist", "moons", "colour.npz", "grey.npz", "several.npz"],
+    "dataset": DATA,
+    "encode": DATA,
+    "score": DATA,
+    "to": ["there"],
+    "inliers": ["0", "2", "nothing"],
     "ood_dataset": ["noise", "mnist", "moons", "colour.npz", "grey.npz"],
     "compare": ["vae/mnist", "cvae/colour", "nothing"],
     "data_dir": ["data"],
@@ -189,7 +194,7 @@ def test_any_combination_of_flags_is_read_or_refused_in_one_line(argv):
 # The whole program, with flags that are each plausible
 
 SMALL = "--num_epochs 1 --hidden_dims 4 --latent_size 3 --num_samples 2".split()
-WHAT_TO_DO = ("train", "evaluate", "sample", "load_weights", "checkpoint")
+WHAT_TO_DO = ("train", "evaluate", "sample", "encode", "score", "load_weights", "checkpoint")
 SETTINGS = [name for name in ACTIONS if name not in (*WHAT_TO_DO, "compare", "dataset", "model")]
 
 

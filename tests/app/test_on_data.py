@@ -202,7 +202,7 @@ WRONG = {  # flags -> exit code, message
     "--split test": (2, "--split goes with --encode or --score, not with training"),
     "--evaluate --to there": (2, "--to goes with --encode or --score, not with --evaluate"),
     "--encode pets --inliers cats": (2, "--inliers goes with --score, not with --encode"),
-    "--encode pets --num_importance_samples 3": (2, "goes with training or --evaluate or --score, not with --encode"),
+    "--encode pets --num_importance_samples 3": (2, "goes with training, --evaluate or --score, not with --encode"),
     "--score pets --split validation": (2, "must be test, train or all"),
     "--score pets --split train": (1, "--split train: pets is not split into training and test data"),
     "--score pets --inliers horses": (1, "--inliers horses: pets has no such class, but cats, dogs"),
