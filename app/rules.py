@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Container, Mapping
 from typing import Any
 
-from app.settings import DEFAULTS, ON_DATA, ROWS, VERBS
+from app.settings import ALONE, DEFAULTS, ROWS, VERBS
 from parts.catalogue import LIKELIHOODS, MODELS, NETWORKS
 from storage.errors import UserError
 
@@ -150,8 +150,8 @@ def refuse_flags(given: Mapping[str, Any]) -> str | None:
         return f"--compare takes runs as they are, without --{others[0]}: only {flag_list(allowed)} go with it"
     if "compare" in given and len(verbs) > 1:
         return "--compare takes runs as they are: it goes with no other verb"
-    if len(verbs) > 1 and (on_data := [verb for verb in ON_DATA if verb in verbs]):
-        return f"--{on_data[0]} goes with no other verb"
+    if len(verbs) > 1 and (alone := [verb for verb in ALONE if verb in verbs]):
+        return f"--{alone[0]} goes with no other verb"
     if "checkpoint" not in given:
         for name in given:
             if given.get("model", DEFAULTS.model) not in ROWS[name].models:

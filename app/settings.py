@@ -22,7 +22,8 @@ from app.values import one_of, real, whole
 from parts.catalogue import ACTIVATIONS, LIKELIHOODS, MODELS, NETWORKS, PRIORS
 
 ON_DATA = ("encode", "score")  # verbs that put a trained model to use on data that the flag names
-VERBS = ("train", "evaluate", "sample", "compare", *ON_DATA)
+ALONE = (*ON_DATA, "slim")  # verbs that go with no other
+VERBS = ("train", "evaluate", "sample", "compare", *ALONE)
 SPLITS = ("test", "train", "all")
 FEW_STEPS, COLOUR_STEPS, MOST_PICTURES, MOST_EPOCHS = 1500, 2000, 5, 100  # of runs on few images
 
@@ -63,7 +64,7 @@ class Row:
     fixed: bool = False
     kept: bool = False
     added_later: bool = False
-    verbs: tuple[str, ...] = ("train", "evaluate", "sample", *ON_DATA)
+    verbs: tuple[str, ...] = ("train", "evaluate", "sample", *ALONE)
     strict: bool = False
     models: tuple[str, ...] = tuple(MODELS)
     reported: bool = False
@@ -117,6 +118,7 @@ OF_TRAINING = {"verbs": ("train",), "kept": True}
 OF_FIGURES = {"verbs": ("train", "evaluate"), "strict": True}
 OF_FIGURES_AND_SCORES = {"verbs": ("train", "evaluate", "score"), "strict": True}
 OF_DATA = {"verbs": ON_DATA, "strict": True}
+WRITING = {"verbs": ALONE, "strict": True}
 OF_DRAWING = {"verbs": ("train", "sample")}
 EVERYWHERE = {"verbs": VERBS}
 PER_EPOCH = {**OF_TRAINING, "per_epoch": True, "reported": True}
@@ -145,6 +147,10 @@ class Settings:
         values.dataset(), metavar="NAME_OR_PATH", default_text="none", **EVERYWHERE
     )  # fmt: skip
 
+    slim: bool = row(
+        False, WHAT, "write a small checkpoint to hand on: the weights alone, in 16 bits", switch=True, verbs=VERBS
+    )
+
     num_importance_samples: int | None = row(
         None, EVALUATION, "draws per example to estimate log p(x) with; 0: the ELBO only",
         whole(0, 1_000_000), metavar="K", default_text="100 for --evaluate and --score, else 0", **OF_FIGURES_AND_SCORES
@@ -163,7 +169,7 @@ class Settings:
     )
     to: str | None = row(
         None, ON, "folder to write to", values.path, metavar="FOLDER",
-        default_text="OUTPUT_DIR/MODEL/RUN/VERB/DATA", **OF_DATA
+        default_text="OUTPUT_DIR/MODEL/RUN/VERB/DATA, or OUTPUT_DIR/MODEL/RUN for --slim", **WRITING
     )  # fmt: skip
     inliers: tuple[str, ...] = row(
         (), ON, "names or numbers of the usual classes: how well each score tells the others from them (AUROC)",

@@ -16,6 +16,7 @@ from app.run import Run
 from app.sample import sample
 from app.score import score
 from app.settings import ROWS, names
+from app.slim import slim
 from app.train import train
 from data import Dataset
 from storage.checkpoints import all_variables, load_weights
@@ -50,6 +51,9 @@ def perform_on(plan: Plan, strategy: tf.distribute.Strategy) -> None:
     settings, is_chief = run.settings, devices.is_chief(strategy)
     for line in plan.lines():
         print(line)
+    if settings.slim:
+        slim(run, header)
+        return
     if settings.train and settings.batch_size % strategy.num_replicas_in_sync:
         raise FlagError(
             f"--batch_size {settings.batch_size} cannot be shared by {strategy.num_replicas_in_sync} replicas"
@@ -60,6 +64,8 @@ def perform_on(plan: Plan, strategy: tf.distribute.Strategy) -> None:
         if header is not None:
             header = header | load_weights(model, run.source)  # a training may have replaced the file since it was read
             model.optimizer.learning_rate.assign(settings.learning_rate)
+            if header.get("slim"):
+                start_optimizer(run, model, header)
         state = TrainingState.from_header(header) if header else TrainingState()
         if settings.strategy == "multi_worker":
             refuse_other_workers(run, model, dataset, state)
@@ -95,6 +101,15 @@ def make_model(run: Run, dataset: Dataset | None) -> VAE:
         model.start_at_mean(dataset.mean())
     compile_model(model, settings.learning_rate)
     return model
+
+
+def start_optimizer(run: Run, model: VAE, header: Mapping[str, Any]) -> None:
+    """Set up the optimizer of a model from a slim checkpoint, which holds nothing for it."""
+    model.optimizer.start_averages()
+    if run.settings.train:
+        print(f"NOTE: {run.source} is a slim checkpoint: its weights were rounded, and the optimizer starts anew")
+    else:
+        model.optimizer.iterations.assign(header["iterations"])
 
 
 def trained_model(run: Run, model: VAE, header: Mapping[str, Any]) -> TrainedModel:

@@ -1,8 +1,11 @@
 """Scores of every example under a trained model, part by part, as many as there are."""
 
+import io
+import math
 from collections.abc import Mapping
 
 import numpy as np
+from PIL import Image
 
 from evaluation.elbo import compiled_terms, elbo_terms
 from evaluation.measurement import bits_per_dim, has_bits
@@ -32,7 +35,9 @@ class Scorer:
 
         "elbo", "rate", "distortion"; with importance samples "log_p_x" and, where a conditional model knows the data's
         classes, "log_p_x_given_y" (NaN for an example without one class); "bits_per_dim", which is the ELBO's, where
-        p(x|z) is a probability of pixels.
+        p(x|z) is a probability of pixels. Of images "ratio_to_png": log p(x), or what there is in its place, less that
+        of PNG's code, log 2^-bits. Plain images have high likelihoods under any model, and PNG says which are plain
+        (Serrà et al. 2020, eq. 2, with the sign changed: low values are odd).
         Where a conditional model chose an example's label itself, "most_probable_class" is its number, else -1.
         """
         trained = self.trained
@@ -56,9 +61,22 @@ class Scorer:
                 scores.pop("log_p_x_given_y", None)
         if has_bits(trained.model, trained.binarize):
             scores["bits_per_dim"] = bits_per_dim(scores["elbo"], trained.data_shape)
+        if x.ndim == 4:
+            likelihood = next(name for name in LIKELIHOODS if name in scores)
+            scores["ratio_to_png"] = scores[likelihood] + png_bits(x) * math.log(2)
         if trained.is_conditional:
             scores["most_probable_class"] = np.where(given.chosen, given.labels.argmax(axis=1), -1)
         return scores
+
+
+def png_bits(images: np.ndarray) -> np.ndarray:
+    """The size of each image (n, height, width, channels) as a PNG file: (n,), in bits."""
+    sizes = []
+    for image in images:
+        file = io.BytesIO()
+        Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, "png", optimize=True)
+        sizes.append(8 * file.tell())
+    return np.array(sizes)
 
 
 def separations(scores: Mapping[str, np.ndarray], inside: np.ndarray) -> dict[str, float]:

@@ -52,11 +52,15 @@ class AveragedAdam(keras.optimizers.Optimizer):
         names = ("momentum", "velocity")
         moments = [[self.add_variable_from_reference(weight, name) for name in names] for weight in variables]
         averages = [self.add_variable_from_reference(weight, "average") for weight in variables]
-        for weight, average in zip(variables, averages, strict=True):
-            average.assign(weight)
         self.slots = [
             Slots(weight, *pair, average) for weight, pair, average in zip(variables, moments, averages, strict=True)
         ]
+        self.start_averages()
+
+    def start_averages(self) -> None:
+        """Have the averages start at the weights, also after these were loaded alone."""
+        for slot in self.slots:
+            slot.average.assign(slot.weight)
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
         """Do one step. As in Keras, the gradients of the replicas are summed."""

@@ -1,6 +1,7 @@
 """--encode and --score: a trained model put to use on data, from the command line."""
 
 import csv
+import io
 import pathlib
 import shutil
 
@@ -76,9 +77,9 @@ def test_the_scores_have_the_means_that_evaluate_reports(script, start, small_bl
     printed = capsys.readouterr().out
     scores = table(pathlib.Path(f"outputs/{model}/mnist/score/mnist"))
     conditional = ["log_p_x_given_y"] if model == "cvae" else []
-    assert list(scores) == ["name", "class", "elbo", "rate", "distortion", "log_p_x", *conditional]
+    assert list(scores) == ["name", "class", "elbo", "rate", "distortion", "log_p_x", *conditional, "ratio_to_png"]
     assert scores["class"] == [str(number % 10) for number in range(60)]
-    for name in list(scores)[2:]:
+    for name in list(scores)[2:-1]:
         assert np.mean(scores[name]) == pytest.approx(figures[name], rel=1e-6), name
         assert f"{figures[name]:,.2f}" in printed, name
 
@@ -89,7 +90,7 @@ def test_max_examples_chooses_as_evaluate_does(script, start):
     assert script("--evaluate", *few) == 0
     assert script("--score", "mnist", *few, "--to", "few") == 0
     scores = table(pathlib.Path("few"))
-    assert list(scores) == ["name", "class", "elbo", "rate", "distortion"]
+    assert list(scores) == ["name", "class", "elbo", "rate", "distortion", "ratio_to_png"]
     assert len(scores["name"]) == 7
     assert np.mean(scores["elbo"]) == pytest.approx(metrics()["test"]["elbo"], rel=1e-6)
 
@@ -133,7 +134,7 @@ def test_without_classes_that_it_knows_a_conditional_model_assumes_the_most_prob
         capsys.readouterr().out
     )
     known, unknown = table(pathlib.Path("with")), table(pathlib.Path("without"))
-    assert list(unknown) == ["name", "most_probable_class", "elbo", "rate", "distortion", "log_p_x"]
+    assert list(unknown) == ["name", "most_probable_class", "elbo", "rate", "distortion", "log_p_x", "ratio_to_png"]
     is_right = np.array(known["class"]) == np.array(unknown["most_probable_class"])
     assert is_right.mean() > 0.5, "chance is 0.1"
     assert np.allclose(np.array(known["elbo"])[is_right], np.array(unknown["elbo"])[is_right])
@@ -151,7 +152,7 @@ def test_a_model_of_several_labels_at_a_time_needs_them(script, capsys, pets):
     flags = ["--model", "cvae", "--dataset", "several.npz"]
     assert script(*flags, "--score", "several.npz", "--num_importance_samples", 2, only=True) == 0
     scores = table(pathlib.Path("outputs/cvae/several/score/several"))
-    assert list(scores) == ["name", "class", "elbo", "rate", "distortion", "log_p_x_given_y"]
+    assert list(scores) == ["name", "class", "elbo", "rate", "distortion", "log_p_x_given_y", "ratio_to_png"]
     assert scores["class"][0] == "+".join(str(number) for number in np.flatnonzero(labels[0]))
     assert script(*flags, "--encode", "several.npz", only=True) == 0
     assert np.array_equal(np.load("outputs/cvae/several/encode/several/codes.npz")["labels"], labels)
@@ -177,13 +178,29 @@ def test_inliers_give_the_auroc_of_each_score(script, start, pets, capsys):
         capsys.readouterr()
         assert script("--score", pets, "--num_importance_samples", 2, "--inliers", *inliers) == 0
         lines = capsys.readouterr().out.split("against all other classes\n")[1].splitlines()
-        found = {line.split()[0]: float(line.split()[1]) for line in lines[:4]}
+        found = {line.split()[0]: float(line.split()[1]) for line in lines[:5]}
         scores = table(SCORED / "pets")
-        assert list(found) == ["elbo", "rate", "distortion", "log_p_x"]
+        assert list(found) == ["elbo", "rate", "distortion", "log_p_x", "ratio_to_png"]
         pairs = [(a, b) for a in range(3) for b in range(3, 6)]
-        for name, sign in (("elbo", -1), ("rate", 1), ("distortion", 1), ("log_p_x", -1)):
+        for name, sign in (("elbo", -1), ("rate", 1), ("distortion", 1), ("log_p_x", -1), ("ratio_to_png", -1)):
             odder = np.mean([sign * scores[name][b] > sign * scores[name][a] for a, b in pairs])
             assert found[name] == pytest.approx(odder, abs=1e-4)
+
+
+def test_the_ratio_to_png_sets_the_size_of_the_file_against_the_likelihood(script, start):
+    start()
+    rng = np.random.default_rng(0)
+    images = np.zeros((4, 12, 12, 1), np.uint8)
+    images[2:] = rng.integers(0, 256, images[2:].shape)
+    np.savez("plain.npz", images=images)
+    assert script("--score", "plain.npz", "--num_importance_samples", 3, "--to", "plain") == 0
+    scores = {name: np.array(values) for name, values in table(pathlib.Path("plain")).items()}
+    bits = (scores["ratio_to_png"] - scores["log_p_x"]) / np.log(2)
+    for image, found in zip(images, bits, strict=True):
+        file = io.BytesIO()
+        Image.fromarray(image[..., 0]).save(file, "png", optimize=True)
+        assert found == pytest.approx(8 * len(file.getvalue()), rel=1e-5)
+    assert bits[2:].min() > bits[:2].max() + 800, "noise takes at least 8 bits a pixel, black next to none"
 
 
 def test_separations_are_one_half_for_equal_scores_and_none_without_two_kinds():
@@ -200,7 +217,7 @@ WRONG = {  # flags -> exit code, message
     "--score pets --evaluate --sample": (2, "--score goes with no other verb"),
     "--compare vae/mnist --score pets": (2, "--compare takes runs as they are: it goes with no other verb"),
     "--split test": (2, "--split goes with --encode or --score, not with training"),
-    "--evaluate --to there": (2, "--to goes with --encode or --score, not with --evaluate"),
+    "--evaluate --to there": (2, "--to goes with --encode, --score or --slim, not with --evaluate"),
     "--encode pets --inliers cats": (2, "--inliers goes with --score, not with --encode"),
     "--encode pets --num_importance_samples 3": (2, "goes with training, --evaluate or --score, not with --encode"),
     "--score pets --split validation": (2, "must be test, train or all"),
