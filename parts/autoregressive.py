@@ -61,84 +61,75 @@ class Autoregressive(Likelihood):
         seen = conv_of_rows_above(x - 0.5, self.kernel * self.mask)
         return self.pixel_layers(seen + features) + self.offset
 
-    def log_prob(self, x, params):
-        return self.pixel.log_prob(x, self.params(x, params))
+    def log_probs(self, x, params):
+        return self.pixel.log_probs(x, self.params(x, params))
 
     def params_of_mean(self, mean):
         return self.pixel.params_of_mean(mean)
 
     def sample(self, params, seed):
+        nothing = tf.zeros((params.shape[0], *self.data_shape))
+        return self.fill_in(nothing, tf.zeros_like(nothing, tf.bool), params, seed)
+
+    def fill_in(self, x, known, params, seed):
         num = params.shape[0]
         uniform = tf.random.stateless_uniform((num, *self.data_shape), seed, minval=1e-7)
         blocks = []
         for start in range(0, num, SAMPLE_BATCH):
-            block = [tensor[start : start + SAMPLE_BATCH] for tensor in (params, uniform)]
+            block = [tensor[start : start + SAMPLE_BATCH] for tensor in (x, known, params, uniform)]
             missing = SAMPLE_BATCH - block[0].shape[0]  # one shape, one compilation
             blocks.append(self.fill(*(tf.pad(tensor, [[0, missing], [0, 0], [0, 0], [0, 0]]) for tensor in block)))
         return tf.concat(blocks, axis=0)[:num]
 
-    def fill_in_order(self, features: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
-        """Draw images pixel by pixel; each step computes one pixel only."""
+    def fill_in_order(self, x: tf.Tensor, known: tf.Tensor, features: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
+        """Draw what is not known of x pixel by pixel; each step computes one pixel of every image."""
         num = features.shape[0]
-        height, width, _ = self.data_shape
+        height, width, channels = self.data_shape
         kernel = self.kernel * self.mask
         # Positions first, so that a step reads and writes at one place.
-        features, uniform = (
-            tf.reshape(tf.transpose(tensor, (1, 2, 0, 3)), (height * width, num, -1)) for tensor in (features, uniform)
+        x, known, features, uniform = (
+            tf.reshape(tf.transpose(tensor, (1, 2, 0, 3)), (height * width, num, -1))
+            for tensor in (x, known, features, uniform)
         )
         offset = tf.reshape(self.offset, (height * width, -1))
-        image = Canvas(self.data_shape, num, self.reach, fill=0.5)  # like the padding
-        # What each masked convolution reads of the map before it.
-        maps = {
-            layer: Canvas((height, width, layer.kernel.shape[2]), num, 1)
-            for layer in self.pixel_layers.hidden
-            if isinstance(layer, MaskedConv2D)
-        }
-        canvases = [image, *maps.values()]
+        masked = [layer for layer in self.pixel_layers.hidden if isinstance(layer, MaskedConv2D)]
+        image = padded_map(height, width, num, channels, self.reach, fill=0.5)  # like the padding of `params`
+        inputs = [padded_map(height, width, num, layer.kernel.shape[2], 1) for layer in masked]  # of these layers
 
-        def draw(i, *contents):
-            row, column = i // width, i % width
-            for canvas, content in zip(canvases, contents, strict=True):
-                canvas.content = content
+        def draw(i, image, *inputs):
+            row, column, inputs = i // width, i % width, list(inputs)
 
             def apply(layer, h):
-                if layer not in maps:
+                if layer not in masked:
                     return layer(h)
-                maps[layer].write(row, column, h)
-                return layer.of_pixel(maps[layer].around(row, column))
+                place = masked.index(layer)
+                inputs[place] = with_pixel(inputs[place], row, column, 1, h)
+                return layer.of_pixel(around_pixel(inputs[place], row, column, 1))
 
-            h = tf.tensordot(image.around(row, column) - 0.5, kernel, 3) + features[i]
-            x = self.pixel.draw(self.pixel_layers(h, apply=apply) + offset[i], uniform[i])
-            image.write(row, column, x)
-            return i + 1, *(canvas.content for canvas in canvases)
+            h = tf.tensordot(around_pixel(image, row, column, self.reach) - 0.5, kernel, 3) + features[i]
+            drawn = self.pixel.draw(self.pixel_layers(h, apply=apply) + offset[i], uniform[i])
+            image = with_pixel(image, row, column, self.reach, tf.where(known[i], x[i], drawn))
+            return i + 1, image, *inputs
 
-        start = 0, *(canvas.content for canvas in canvases)
-        _, drawn, *_ = tf.while_loop(lambda i, *_: i < height * width, draw, start)
-        return tf.transpose(drawn[self.reach :, self.reach : self.reach + width], (2, 0, 1, 3))
+        _, image, *_ = tf.while_loop(lambda i, *_: i < height * width, draw, (0, image, *inputs))
+        return tf.transpose(image[self.reach :, self.reach : self.reach + width], (2, 0, 1, 3))
 
 
-class Canvas:
-    """Maps that are filled pixel by pixel, with `reach` padded pixels above, left and right.
+def padded_map(height: int, width: int, num: int, channels: int, reach: int, fill: float = 0.0) -> tf.Tensor:
+    """An empty map of `num` images, to be filled pixel by pixel, with `reach` pixels of padding above, left and right:
+    (height + reach, width + 2 reach, num, channels)."""
+    return tf.fill((height + reach, width + 2 * reach, num, channels), fill)
 
-    Args:
-        shape: (height, width, channels) of a map.
-        num: number of maps.
-    """
 
-    def __init__(self, shape: Sequence[int], num: int, reach: int, fill: float = 0.0):
-        height, width, channels = shape
-        self.reach = reach
-        self.size = reach + 1, 2 * reach + 1, num, channels
-        self.content = tf.fill((height + reach, width + 2 * reach, num, channels), fill)
+def with_pixel(content: tf.Tensor, row: tf.Tensor, column: tf.Tensor, reach: int, values: tf.Tensor) -> tf.Tensor:
+    """A padded map with one pixel of each image filled in: (num, channels)."""
+    return tf.tensor_scatter_nd_update(content, [[row + reach, column + reach]], values[None])
 
-    def around(self, row: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
-        """The rows above a pixel and its own, `reach` pixels to both sides: (num, rows, columns, channels)."""
-        return tf.transpose(tf.slice(self.content, (row, column, 0, 0), self.size), (2, 0, 1, 3))
 
-    def write(self, row: tf.Tensor, column: tf.Tensor, values: tf.Tensor) -> None:
-        """Fill in one pixel of each map: (num, channels)."""
-        place = [[row + self.reach, column + self.reach]]
-        self.content = tf.tensor_scatter_nd_update(self.content, place, values[None])
+def around_pixel(content: tf.Tensor, row: tf.Tensor, column: tf.Tensor, reach: int) -> tf.Tensor:
+    """The rows above a pixel and its own, `reach` pixels to both sides: (num, rows, columns, channels)."""
+    size = reach + 1, 2 * reach + 1, *content.shape[2:]
+    return tf.transpose(tf.slice(content, (row, column, 0, 0), size), (2, 0, 1, 3))
 
 
 def causal_mask(window: int) -> np.ndarray:

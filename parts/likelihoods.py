@@ -26,6 +26,11 @@ class Likelihood(keras.layers.Layer):
 
     def log_prob(self, x: tf.Tensor, params: tf.Tensor) -> tf.Tensor:
         """log p(x|z) of each example: (batch, ...) -> (batch,), in nats."""
+        return sum_per_example(self.log_probs(x, params))
+
+    def log_probs(self, x: tf.Tensor, params: tf.Tensor) -> tf.Tensor:
+        """The summands of `log_prob`, one for each dimension of x: of the shape of the data, in nats. Where the
+        dimensions have an order, each is given those before it."""
         raise NotImplementedError
 
     def mean(self, params: tf.Tensor) -> tf.Tensor:
@@ -39,6 +44,13 @@ class Likelihood(keras.layers.Layer):
     def sample(self, params: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """x ~ p(x|z), of the shape of the data; `seed` is an int32 tensor of shape (2,)."""
         raise NotImplementedError
+
+    def fill_in(self, x: tf.Tensor, known: tf.Tensor, params: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """x where `known`, and elsewhere draws from p(x|z), each given the dimensions before it, known or drawn.
+
+        x and known (bool) are of the shape of the data; known colour pixels are known in all channels.
+        """
+        return tf.where(known, x, self.sample(params, seed))
 
     def of_colour_pixels(self) -> "Likelihood":
         """The distribution of one pixel of a colour image in an autoregressive likelihood."""
@@ -54,8 +66,8 @@ class Bernoulli(Likelihood):
 
     pixels = "binary"
 
-    def log_prob(self, x, params):
-        return -sum_per_example(tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=params))
+    def log_probs(self, x, params):
+        return -tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=params)
 
     def mean(self, params):
         return tf.sigmoid(params)
@@ -78,9 +90,9 @@ class Gaussian(Likelihood):
         super().__init__(**kwargs)
         self.std = std
 
-    def log_prob(self, x, params):
+    def log_probs(self, x, params):
         log_normalizer = math.log(self.std) + 0.5 * math.log(2 * math.pi)
-        return sum_per_example(-0.5 * tf.square((x - params) / self.std) - log_normalizer)
+        return -0.5 * tf.square((x - params) / self.std) - log_normalizer
 
     def mean(self, params):
         return params
@@ -113,10 +125,10 @@ class Sigma(Likelihood):
         raw = self.FIRST_LOG_STD + self.SPEED * self.weight
         return self.LEAST_LOG_STD + tf.nn.softplus(raw - self.LEAST_LOG_STD)
 
-    def log_prob(self, x, params):
+    def log_probs(self, x, params):
         log_std = self.log_std()
         log_normalizer = log_std + 0.5 * math.log(2 * math.pi)
-        return sum_per_example(-0.5 * tf.square((x - params) * tf.exp(-log_std)) - log_normalizer)
+        return -0.5 * tf.square((x - params) * tf.exp(-log_std)) - log_normalizer
 
     def mean(self, params):
         return params
@@ -146,10 +158,10 @@ class DiscretizedLogistic(Likelihood):
         location, log_scale = tf.split(params, 2, axis=-1)
         return location, tf.clip_by_value(log_scale, *self.LOG_SCALES)
 
-    def log_prob(self, x, params):
-        return self.log_prob_of_levels(x, *self.location_and_log_scale(params))
+    def log_probs(self, x, params):
+        return self.log_probs_of_levels(x, *self.location_and_log_scale(params))
 
-    def log_prob_of_levels(self, x, location, log_scale):
+    def log_probs_of_levels(self, x, location, log_scale):
         """With s the logistic function and a < b the standardized edges of x's level,
         s(b) - s(a) = s(b) s(-a) (1 - exp(a - b))."""
         half = 0.5 / (self.LEVELS - 1)
@@ -158,8 +170,7 @@ class DiscretizedLogistic(Likelihood):
         log_above_lower = tf.math.log_sigmoid((location - x + half) * inverse_scale)
         log_between = tf.math.log(-tf.math.expm1(-2.0 * half * inverse_scale))
         inner = log_below_upper + log_above_lower + log_between
-        log_probs = tf.where(x < half, log_below_upper, tf.where(x > 1.0 - half, log_above_lower, inner))
-        return sum_per_example(log_probs)
+        return tf.where(x < half, log_below_upper, tf.where(x > 1.0 - half, log_above_lower, inner))
 
     def mean(self, params):
         """The mean of the logistic clipped to [0, 1]: within half a level of that of the rounded one."""
@@ -200,9 +211,9 @@ class ColourLogistic(DiscretizedLogistic):
     params_per_channel = 3
     has_mean = False
 
-    def log_prob(self, x, params):
+    def log_probs(self, x, params):
         location, log_scale, slopes = self.split(params)
-        return self.log_prob_of_levels(x, location + self.shift(x, slopes), log_scale)
+        return self.log_probs_of_levels(x, location + self.shift(x, slopes), log_scale)
 
     def draw(self, params, uniform):
         location, log_scale, slopes = self.split(params)

@@ -104,13 +104,30 @@ def test_probabilities_of_all_colours_of_a_pixel_sum_to_one(monkeypatch):
         assert float(tf.reduce_logsumexp(log_probs)) == pytest.approx(0, abs=1e-4)
 
 
-def sample_naively(likelihood, maps, seed):
+@pytest.mark.parametrize(("pixel", "channels"), PIXELS)
+def test_each_summand_depends_on_its_pixel_and_those_before_it(pixel, channels):
+    shape = (3, 4, channels)
+    likelihood, maps = build(pixel, shape), features(1, shape)
+    x = np.round(np.random.default_rng(0).random((1, *shape))).astype(np.float32)
+    before = likelihood.log_probs(x, maps).numpy()
+    assert before.shape == x.shape
+    np.testing.assert_allclose(before.sum(), likelihood.log_prob(x, maps)[0], rtol=1e-5)
+    x[0, 1, 2] = 1 - x[0, 1, 2]
+    differs = (likelihood.log_probs(x, maps).numpy() != before).any(axis=-1)[0]
+    assert differs[1, 2]
+    assert differs[1, 3], "the next pixel sees it"
+    assert not differs[0].any()
+    assert not differs[1, :2].any()
+
+
+def fill_in_naively(likelihood, x, known, maps, seed):
     """A whole pass for every pixel."""
-    x = np.zeros((len(maps), *likelihood.data_shape), np.float32)
+    x = np.where(known, x, 0).astype(np.float32)
     uniform = tf.random.stateless_uniform(x.shape, seed, minval=1e-7)
     for row, column in itertools.product(*map(range, x.shape[1:3])):
         drawn = likelihood.pixel.draw(likelihood.params(tf.constant(x), maps), uniform)
-        x[:, row, column] = drawn[:, row, column]
+        missing = ~known[:, row, column]
+        x[:, row, column] = np.where(missing, drawn[:, row, column], x[:, row, column])
     return x
 
 
@@ -124,9 +141,24 @@ def test_the_fast_sampler_draws_the_image_of_the_naive_one(monkeypatch, pixel, c
         features(6, shape),
     )  # a whole block and a part of one
     images = likelihood.sample(maps, SEED)
-    np.testing.assert_allclose(images, sample_naively(likelihood, maps, SEED), atol=1e-6)
+    nothing = np.zeros(images.shape, bool)
+    np.testing.assert_allclose(images, fill_in_naively(likelihood, images, nothing, maps, SEED), atol=1e-6)
     assert len(np.unique(images)) > 1
     assert np.any(images != likelihood.sample(maps, SEED + 1)), "the seed decides"
+
+
+@pytest.mark.parametrize(("pixel", "channels"), PIXELS)
+def test_missing_pixels_are_drawn_in_order_around_the_known_ones(monkeypatch, pixel, channels):
+    monkeypatch.setattr(autoregressive, "SAMPLE_BATCH", 4)
+    shape = (5, 6, channels)
+    likelihood, maps = build(pixel, shape, 5, 5 * (FEATURES,)), features(6, shape)
+    rng = np.random.default_rng(1)
+    x = np.round(rng.random((6, *shape))).astype(np.float32)
+    known = np.broadcast_to(rng.random((6, 5, 6, 1)) < 0.5, x.shape)
+    images = likelihood.fill_in(tf.constant(x), tf.constant(known), maps, SEED).numpy()
+    np.testing.assert_allclose(images, fill_in_naively(likelihood, x, known, maps, SEED), atol=1e-6)
+    np.testing.assert_array_equal(images[known], x[known])
+    assert np.any(images[~known] != likelihood.sample(maps, SEED).numpy()[~known]), "the known pixels matter"
 
 
 def test_images_are_drawn_as_often_as_their_probability_says():

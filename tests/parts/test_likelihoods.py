@@ -62,6 +62,30 @@ def test_samples_have_the_mean_that_params_of_mean_asks_for(name):
     np.testing.assert_allclose(np.mean(samples, axis=0), mean[0], atol=0.03)
 
 
+@pytest.mark.parametrize("likelihood", [*(make() for make in LIKELIHOODS.values()), ColourLogistic()])
+def test_the_log_prob_is_the_sum_of_a_summand_for_each_dimension(likelihood):
+    x = np.round(np.random.default_rng(0).random((4, 2, 5, 3))).astype(np.float32)
+    params = tf.random.stateless_normal((4, 2, 5, 3 * likelihood.params_per_channel), SEED)
+    log_probs = likelihood.log_probs(x, params)
+    assert log_probs.shape == x.shape
+    np.testing.assert_allclose(np.sum(log_probs, axis=(1, 2, 3)), likelihood.log_prob(x, params), rtol=1e-5)
+    x[:, 1, 4] = 1 - x[:, 1, 4]
+    differs = (likelihood.log_probs(x, params) != log_probs).numpy().any(axis=-1)
+    assert differs[:, 1, 4].all()
+    assert differs.sum() == 4, "no other pixel"
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_filling_in_keeps_what_is_known_and_draws_the_rest(name):
+    likelihood = LIKELIHOODS[name]()
+    known = np.random.default_rng(0).random((50, 6)) < 0.5
+    x = tf.fill((50, 6), 0.25)
+    params = likelihood.params_of_mean(tf.fill((50, 6), 0.6))
+    filled = likelihood.fill_in(x, known, params, SEED).numpy()
+    assert (filled[known] == 0.25).all()
+    np.testing.assert_array_equal(filled[~known], likelihood.sample(params, SEED).numpy()[~known])
+
+
 # Discretized logistic
 
 LEVELS = np.arange(256, dtype=np.float32) / 255
