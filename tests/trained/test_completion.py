@@ -22,7 +22,7 @@ KINDS = {
     "windowed classes": ("vlae", {"num_classes": 2, "prior": "gaussian", "window": 3, "pixel_dims": (6, 6)}),
 }
 P_Y = np.array([0.3, 0.7])
-FAR = 0.04  # total variation; of NUM exact draws of up to 8 images it is 0.02 at most
+FAR = 0.03  # total variation; of NUM exact draws of up to 8 images it is about 0.02 at most
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,7 @@ def test_completions_are_draws_from_the_exact_conditional(kind, labels):
 
 @pytest.mark.parametrize(("kind", "labels"), CASES)
 def test_chains_that_accept_every_move_fail_that_test(kind, labels):
-    assert max(distances(kind, labels, free_moves=50, moves=0)) > 1.5 * FAR
+    assert max(distances(kind, labels, free_moves=50, moves=0)) > 2 * FAR
 
 
 def complete(model, x, known, num=3, seed=0, **options):
