@@ -72,7 +72,7 @@ class Autoregressive(Likelihood):
         return self.fill_in(nothing, tf.zeros_like(nothing, tf.bool), params, seed)
 
     def fill_in(self, x, known, params, seed):
-        num = params.shape[0]
+        num = x.shape[0]
         uniform = tf.random.stateless_uniform((num, *self.data_shape), seed, minval=1e-7)
         blocks = []
         for start in range(0, num, SAMPLE_BATCH):
@@ -83,7 +83,7 @@ class Autoregressive(Likelihood):
 
     def fill_in_order(self, x: tf.Tensor, known: tf.Tensor, features: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
         """Draw what is not known of x pixel by pixel; each step computes one pixel of every image."""
-        num = features.shape[0]
+        num = x.shape[0]
         height, width, channels = self.data_shape
         kernel = self.kernel * self.mask
         # Positions first, so that a step reads and writes at one place.

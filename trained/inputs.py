@@ -44,6 +44,20 @@ def expected_shape(data_shape: tuple[int, ...]) -> str:
     return " or ".join(f"(n, {', '.join(map(str, shape))})" for shape in shapes)
 
 
+def known_places(known: Any, shape: Sequence[int]) -> np.ndarray:
+    """Booleans, (n, height, width) for images of this shape (n, height, width, channels), (n, 2) for points.
+
+    Raises:
+        ValueError: for another shape or type.
+    """
+    known, wanted = as_array(known, "known"), tuple(shape[:3])
+    if known.dtype != bool or known.shape not in (wanted, wanted[1:]):
+        raise ValueError(
+            f"known is of type {known.dtype} and shape {known.shape}, expected booleans of shape {wanted} or {wanted[1:]}"
+        )
+    return np.broadcast_to(known, wanted)
+
+
 def codes(z: Any, latent_size: int) -> np.ndarray:
     """Codes as float32, (n, latent_size).
 

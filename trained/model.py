@@ -10,6 +10,7 @@ import tensorflow as tf
 from sources.batches import evaluation_batches
 from sources.examples import Examples
 from trained import inputs
+from trained.completion import Completer
 from trained.importance import ImportanceWeighter, log_likelihoods
 
 BLOCK = 500  # codes that are decoded at once
@@ -47,6 +48,7 @@ class TrainedModel:
         self.binarize = binarize
         self.class_probs = None if class_probs is None else np.asarray(class_probs)
         self.weighter = ImportanceWeighter(model)
+        self.completer = Completer(model)
 
     @property
     def data_shape(self) -> tuple[int, ...]:
@@ -117,6 +119,29 @@ class TrainedModel:
             class_probs=self.class_probs if is_marginal else None,
         )
         return scores["log_p_x_given_y" if self.is_conditional and not is_marginal else "log_p_x"]
+
+    def fill_in(self, x: Any, known: Any, labels: Any = None, num: int = 1, seed: int = 0) -> np.ndarray:
+        """`num` completions of every example, (n, num, ...) float32: draws from p(x_missing | x_known), which a Markov
+        chain approximates, see `trained.completion.Completer`. Where p(x|z) has a mean, it is shown in place of a draw.
+
+        Args:
+            known: booleans, (n, height, width) or (height, width) for images, (n, 2) or (2,) for points.
+            labels: without them a conditional model draws the class too.
+        """
+        x, num, seed = inputs.examples(x, self.data_shape), inputs.whole(num, "num", 1), inputs.whole(seed, "seed", 0)
+        known = inputs.known_places(known, x.shape)
+        is_unknown_class = self.is_conditional and labels is None
+        conditions = np.zeros((len(x), 0), np.float32) if is_unknown_class else self.conditions(labels, len(x))
+        prepared = np.concatenate([images for images, _, _ in self.batches(x, conditions, seed)])
+        return self.completer.fill_in(
+            prepared,
+            known,
+            None if is_unknown_class else conditions,
+            num,
+            seed,
+            class_probs=self.class_probs,
+            show_mean=True,
+        )
 
     def batches(self, x: np.ndarray, conditions: np.ndarray, seed: int) -> tf.data.Dataset:
         """Batches (x, labels, seed) of checked arrays, as `--evaluate` makes them."""

@@ -182,6 +182,24 @@ def test_labels_for_a_model_that_takes_none_are_refused():
         build("vae").sample(2, 0)
 
 
+def test_completions_keep_what_is_known(model):
+    x = np.where(images(3) > 127, 255, 0).astype(np.uint8)
+    known = np.zeros((6, 6), bool)
+    known[:3] = True
+    for labels in (labels_for(model, 3), None):
+        filled = model.fill_in(x, known, labels, num=2, seed=1)
+        assert filled.shape == (3, 2, *SHAPE)
+        np.testing.assert_array_equal(filled[:, :, :3], np.repeat(x[:, None, :3] / 255.0, 2, axis=1))
+        assert np.abs(filled[:, 0] - filled[:, 1]).max() > 1e-3, "the draws differ"
+        np.testing.assert_array_equal(filled, model.fill_in(x, np.array([known] * 3), labels, num=2, seed=1))
+
+
+@pytest.mark.parametrize("known", [np.ones((6, 6)), np.ones((2, 6, 6), bool), np.ones((6, 6, 1), bool), None])
+def test_places_that_are_no_booleans_of_the_shape_are_refused(cvae, known):
+    with pytest.raises(ValueError, match=r"expected booleans of shape \(3, 6, 6\) or \(6, 6\)"):
+        cvae.fill_in(images(3), known, 0)
+
+
 # Checkpoints
 
 
