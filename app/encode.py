@@ -24,7 +24,7 @@ def encode(run: Run, trained: TrainedModel, stream: Stream) -> None:
             logvars.append(logvar.numpy())
         labels.append(block.labels)
         names += block.names
-    print_notes(stream, conditioner)
+    print_notes(stream, conditioner.num_chosen)
     arrays = {"mean": np.concatenate(means), "logvar": np.concatenate(logvars), "names": np.array(names)}
     labels = np.concatenate(labels)
     if stream.class_names:

@@ -9,7 +9,6 @@ from app.run import Run
 from sources.batches import TEST_BATCH_SIZE
 from sources.streams import Block, Stream
 from storage.files import make_folder
-from trained.conditions import Conditioner
 
 
 def make_destination(run: Run, verb: str, stream: Stream) -> pathlib.Path:
@@ -29,9 +28,14 @@ def walk(stream: Stream, title: str) -> Iterator[tuple[int, Block]]:
             bar.update(len(block.x))
 
 
-def print_notes(stream: Stream, conditioner: Conditioner) -> None:
-    """What was done to the data, and what the user should know about them."""
+def print_notes(stream: Stream, num_chosen: int = 0) -> None:
+    """What was done to the data, and what the user should know about them.
+
+    `num_chosen`: the examples for which a class was chosen.
+    """
     for note in [*stream.changes, *stream.notes()]:
         print(f"NOTE: {note}")
-    if num := conditioner.num_chosen:
-        print(f"NOTE: {stream.count(num)} without a class that the model knows: the most probable one is assumed")
+    if num_chosen:
+        print(
+            f"NOTE: {stream.count(num_chosen)} without a class that the model knows: the most probable one is assumed"
+        )

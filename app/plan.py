@@ -159,7 +159,11 @@ def open_stream_of(run: Run, header: Mapping[str, Any] | None) -> "Stream | None
             f"{run.source} does not say how frequent each class is"
         )
     find_inliers(settings.inliers, stream)
-    if settings.score and settings.max_examples:
+    if settings.fill_in and stream.is_points:
+        raise FlagError(f"--fill_in is for images, and {stream.name} are points")
+    if settings.fill_in and not settings.hide and not stream.may_be_transparent:
+        raise FlagError(f"--fill_in {stream.name}: say with --hide what is missing, since no pixels are transparent")
+    if settings.max_examples:
         stream = stream.choose(settings.max_examples, settings.seed)
     return stream
 

@@ -17,6 +17,7 @@ from parts.catalogue import LIKELIHOODS, MODELS, NETWORKS, bound_on
 from storage.checkpoints import CheckpointError, read_header, refuse_other_types
 
 EVALUATION_SAMPLES = 100  # per example, with which --evaluate and --score estimate log p(x)
+COMPLETED = 20  # images, by --fill_in
 # What the header of a run's checkpoint holds, by type, besides its settings.
 HEADER = {
     "epoch": int,
@@ -164,6 +165,8 @@ def resolve(
         raise FlagError(f"--batch_size {values['batch_size']} is more than the {len(dataset.train)} training examples")
     if values["num_importance_samples"] is None:
         values["num_importance_samples"] = EVALUATION_SAMPLES if verbs & {"evaluate", "score"} else 0
+    if values["max_examples"] is None and "fill_in" in verbs:
+        values["max_examples"] = COMPLETED
     values |= {verb: verb in verbs for verb in ("train", "evaluate", "sample")}
     return Run(Settings(**values), folders, source, arguments, fallback_from, tuple(notes))
 

@@ -21,7 +21,7 @@ from app import values
 from app.values import one_of, real, whole
 from parts.catalogue import ACTIVATIONS, LIKELIHOODS, MODELS, NETWORKS, PRIORS
 
-ON_DATA = ("encode", "score")  # verbs that put a trained model to use on data that the flag names
+ON_DATA = ("encode", "score", "fill_in")  # verbs that put a trained model to use on data that the flag names
 ALONE = (*ON_DATA, "slim")  # verbs that go with no other
 VERBS = ("train", "evaluate", "sample", "compare", *ALONE)
 SPLITS = ("test", "train", "all")
@@ -112,11 +112,10 @@ def choice(default: str | None, group: str, choices: typing.Iterable[str], help:
 
 
 WHAT, EVALUATION, DATA, MODEL = "what to do (default: --train)", "evaluation", "data", "model"
-ON = "codes and scores"
+ON = "codes, scores and completions"
 TRAINING, FILES, MACHINE = "training", "files and pictures", "machine"
 OF_TRAINING = {"verbs": ("train",), "kept": True}
 OF_FIGURES = {"verbs": ("train", "evaluate"), "strict": True}
-OF_FIGURES_AND_SCORES = {"verbs": ("train", "evaluate", "score"), "strict": True}
 OF_DATA = {"verbs": ON_DATA, "strict": True}
 WRITING = {"verbs": ALONE, "strict": True}
 OF_DRAWING = {"verbs": ("train", "sample")}
@@ -146,18 +145,23 @@ class Settings:
         "likely (scores.csv, scores.png)",
         values.dataset(), metavar="NAME_OR_PATH", default_text="none", **EVERYWHERE
     )  # fmt: skip
-
+    fill_in: str | None = row(
+        None, WHAT, "complete images of which a part is missing: what --hide says, and transparent pixels of PNG files "
+        "(fill_in.png, fill_in.npz)",
+        values.dataset(), metavar="NAME_OR_PATH", default_text="none", **EVERYWHERE
+    )  # fmt: skip
     slim: bool = row(
         False, WHAT, "write a small checkpoint to hand on: the weights alone, in 16 bits", switch=True, verbs=VERBS
     )
 
     num_importance_samples: int | None = row(
         None, EVALUATION, "draws per example to estimate log p(x) with; 0: the ELBO only",
-        whole(0, 1_000_000), metavar="K", default_text="100 for --evaluate and --score, else 0", **OF_FIGURES_AND_SCORES
+        whole(0, 1_000_000), metavar="K", default_text="100 for --evaluate and --score, else 0",
+        verbs=("train", "evaluate", "score"), strict=True
     )  # fmt: skip
     max_examples: int | None = row(
-        None, EVALUATION, "evaluate on N held-out examples, or score N, chosen at random", whole(1), metavar="N",
-        default_text="all", **OF_FIGURES_AND_SCORES
+        None, EVALUATION, "evaluate on N held-out examples, score N or complete N, chosen at random", whole(1),
+        metavar="N", default_text="all; 20 for --fill_in", verbs=("train", "evaluate", "score", "fill_in"), strict=True
     )  # fmt: skip
     ood_dataset: str | None = row(
         None, EVALUATION, "another dataset, or noise: how well the bound on log p(x) separates the test set from it",
@@ -174,6 +178,11 @@ class Settings:
     inliers: tuple[str, ...] = row(
         (), ON, "names or numbers of the usual classes: how well each score tells the others from them (AUROC)",
         values.class_name, several=True, metavar="CLASS", default_text="none", verbs=("score",), strict=True
+    )  # fmt: skip
+    hide: str | None = row(
+        None, ON, "what to hide of each image: left, right, top or bottom, the half of it; centre, a quarter; or a "
+        "number from 0 to 1, that share of its pixels at random",
+        values.hidden, metavar="PART", default_text="transparent pixels only", verbs=("fill_in",), strict=True
     )  # fmt: skip
 
     model: str = choice(
@@ -294,8 +303,8 @@ class Settings:
         kept=True, per_machine=True, **EVERYWHERE
     )  # fmt: skip
     num_samples: int = row(
-        10, FILES, "samples to draw; per class for a conditional model", whole(1, 100_000), metavar="N",
-        by={"points": 1000}, kept=True, **OF_DRAWING
+        10, FILES, "samples to draw; per class for a conditional model, per image for --fill_in", whole(1, 100_000),
+        metavar="N", by={"points": 1000}, kept=True, verbs=("train", "sample", "fill_in")
     )  # fmt: skip
     labels: tuple[int, ...] = row(
         (), FILES, "classes to draw", whole(0), several=True, metavar="CLASS", default_text="all",

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 WIDEST_WINDOW = 63
+PARTS = ("left", "right", "top", "bottom", "centre")  # of an image that --hide can name
 LARGEST = 2**31 - 1  # 32-bit integer
 SMALLEST = 1e-30  # above 0; far enough above float32's limit for products
 
@@ -94,6 +95,18 @@ def path(text: str) -> str:
 def class_name(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("must be the name or number of a class, not ''")
+    return text
+
+
+def hidden(text: str) -> str:
+    """A part of an image, or the share of its pixels, strictly between 0 and 1."""
+    try:
+        is_right = 0 < float(text) < 1
+    except ValueError:
+        is_right = text in PARTS
+    if not is_right:
+        meant = suggestion(text, PARTS)
+        raise argparse.ArgumentTypeError(f"must be {', '.join(PARTS)} or a number between 0 and 1, not '{text}'{meant}")
     return text
 
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from app.encode import encode
 from app.evaluate import evaluate
+from app.fill_in import fill_in
 from app.plan import Plan
 from app.rules import FlagError
 from app.run import Run
@@ -29,6 +30,8 @@ from training.interrupts import Stopped
 from training.loop import compile_model
 from training.state import TrainingState
 from vae import VAE, build_model
+
+USES = {"encode": encode, "score": score, "fill_in": fill_in}
 
 
 def perform(plan: Plan, strategy: tf.distribute.Strategy | None = None) -> None:
@@ -74,7 +77,7 @@ def perform_on(plan: Plan, strategy: tf.distribute.Strategy) -> None:
         if not is_chief:
             return
         if plan.stream is not None:
-            use = encode if settings.encode else score
+            use = next(use for verb, use in USES.items() if getattr(settings, verb))
             use(run, trained_model(run, model, header), plan.stream)
             return
         make_folder(run.folders.outputs)

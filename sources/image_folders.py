@@ -204,19 +204,19 @@ def notes_on_reading(place: pathlib.Path, num: int, unreadable: Sequence[str], h
 
 def read_image(path: pathlib.Path, image_size: tuple[int, int] | None) -> tuple[np.ndarray, bool]:
     """The first frame of an image as (height, width, channels) uint8, and whether it has more frames."""
-    image, has_more_frames = open_image(path)
+    image, has_more_frames, _ = open_image(path)
     return fit(image, image_size or (image.height, image.width)), has_more_frames
 
 
-def open_image(path: pathlib.Path) -> tuple[Image.Image, bool]:
-    """The first frame of an image, and whether it has more frames.
+def open_image(path: pathlib.Path) -> tuple[Image.Image, bool, Image.Image | None]:
+    """The first frame of an image, whether it has more frames, and its opacity, if any of it is transparent.
 
-    The result is upright and grey or RGB; transparent pixels are shown on white.
+    The image is upright and grey or RGB; transparent pixels are shown on white. The opacity is a grey image.
     """
     with warnings.catch_warnings(), Image.open(path, formats=readable_kinds()) as file:
         warnings.simplefilter("ignore")  # a real defect is an exception
         is_grey = file.mode in ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
-        image, has_more_frames = ImageOps.exif_transpose(file), False
+        image, has_more_frames, opacity = ImageOps.exif_transpose(file), False, None
         with contextlib.suppress(Exception):  # a damaged second frame does not spoil the first
             has_more_frames = getattr(file, "is_animated", False)
     if image.mode.startswith("I"):
@@ -228,8 +228,9 @@ def open_image(path: pathlib.Path) -> tuple[Image.Image, bool]:
         raise ValueError("grey values that are not whole numbers")
     elif image.has_transparency_data:
         image = image.convert("RGBA")
+        opacity = image.getchannel("A")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L" if is_grey else "RGB"), has_more_frames
+    return image.convert("L" if is_grey else "RGB"), has_more_frames, opacity
 
 
 def fitted(images: np.ndarray, data_shape: Sequence[int]) -> np.ndarray:

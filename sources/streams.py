@@ -27,6 +27,7 @@ from sources.own_data import split_folders
 from sources.readers import DataError, aligned_empty, first_line, times
 
 WORDS = {1: "grey", 3: "colour"}
+OPAQUE = 250  # of 255, after resizing; what lets more through is missing, since it is mixed with white
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +38,13 @@ class Block:
         x: images (n, height, width, channels) uint8 or points (n, 2) float32.
         labels: (n, classes) uint8 of the data's own classes; of width 0 where the data have none.
         names: for each the path within the folder, or the number, as text.
+        known: (n, height, width) bool, false where an image is transparent.
     """
 
     x: np.ndarray
     labels: np.ndarray
     names: list[str]
+    known: np.ndarray
 
 
 class Stream:
@@ -51,6 +54,7 @@ class Stream:
         name: a short name, which is that of a folder too.
         source: the folder, file or program, to be named on the screen.
         total: the number of examples, as far as it is known before they are read.
+        available: the number of those that they were chosen from.
         class_names: of the data, not of the model.
         split: "test", "train" or "all"; None if the data have no split.
     """
@@ -64,12 +68,17 @@ class Stream:
         data_shape: Sequence[int],
         split: str | None,
     ):
-        self.name, self.source, self.total, self.split = name, source, total, split
+        self.name, self.source, self.split = name, source, split
+        self.total = self.available = total
         self.class_names, self.data_shape = tuple(class_names), tuple(data_shape)
 
     @property
     def is_points(self) -> bool:
         return len(self.data_shape) == 1
+
+    @property
+    def may_be_transparent(self) -> bool:
+        return False
 
     @property
     def unit(self) -> str:
@@ -85,7 +94,8 @@ class Stream:
         which = {"all": " for training and test", "train": " for training", "test": " for test", None: ""}[self.split]
         num = len(self.class_names)
         classes = f", {num} class{'es' * (num > 1)}" if num else ""
-        return f"{self.name} from {self.source}: {self.count(self.total)}{which}{classes}"
+        chosen = f"{self.total:,} of " * (self.total < self.available)
+        return f"{self.name} from {self.source}: {chosen}{self.count(self.available)}{which}{classes}"
 
     def choose(self, num: int, seed: int) -> "Stream":
         """`num` of the examples, or all if they are fewer, in the random order of `Examples.random_choice`."""
@@ -145,7 +155,8 @@ class ArrayStream(Stream):
         for start in range(0, self.total, size):
             rows = self.rows[start : start + size]
             x, labels = self.gather(rows, "x"), self.gather(rows, "labels")
-            yield Block(x if self.is_points else fitted(x, self.data_shape), labels, self.names_of(rows))
+            x = x if self.is_points else fitted(x, self.data_shape)
+            yield Block(x, labels, self.names_of(rows), known=np.ones(x.shape[:3], bool))
 
     def gather(self, rows: np.ndarray, field: str) -> np.ndarray:
         """Rows of the parts, taken one after the other, of the field "x" or "labels"."""
@@ -203,6 +214,10 @@ class FileStream(Stream):
         self.root, self.files, self.left_out, self.unused = root, list(files), left_out, unused
         self.start()
 
+    @property
+    def may_be_transparent(self):
+        return True
+
     def start(self) -> None:
         self.done, self.unreadable, self.highest = Changes(self.data_shape), [], 0
         self.with_more_frames = []
@@ -223,11 +238,14 @@ class FileStream(Stream):
     def read_block(self, files: Iterator[tuple[pathlib.Path, str | None]], size: int) -> Block | None:
         """The next `size` images that can be read; None if there are no more."""
         images, labels, names = aligned_empty((size, *self.data_shape)), [], []
+        known = np.ones(images.shape[:3], bool)
         one_hot = dict(zip(self.class_names, np.eye(len(self.class_names), dtype=np.uint8), strict=True))
         for path, class_name in files:
             try:
-                image, has_more_frames = open_image(path)
+                image, has_more_frames, opacity = open_image(path)
                 images[len(names)] = self.fitted(image)
+                if opacity is not None:
+                    known[len(names)] = fit(opacity, self.data_shape[:2])[..., 0] >= OPAQUE
             except Exception as error:  # a damaged file can raise nearly anything in Pillow
                 self.unreadable.append(f"{path} ({first_line(error)})")
                 continue
@@ -237,7 +255,8 @@ class FileStream(Stream):
             names.append(path.relative_to(self.root).as_posix() if path != self.root else path.name)
             if len(names) == size:
                 break
-        return Block(images[: len(names)], np.stack(labels), names) if names else None
+        num = len(names)
+        return Block(images[:num], np.stack(labels), names, known[:num]) if names else None
 
     def fitted(self, image: Image.Image) -> np.ndarray:
         """An image in the shape of the model's."""

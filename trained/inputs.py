@@ -52,9 +52,8 @@ def known_places(known: Any, shape: Sequence[int]) -> np.ndarray:
     """
     known, wanted = as_array(known, "known"), tuple(shape[:3])
     if known.dtype != bool or known.shape not in (wanted, wanted[1:]):
-        raise ValueError(
-            f"known is of type {known.dtype} and shape {known.shape}, expected booleans of shape {wanted} or {wanted[1:]}"
-        )
+        expected = f"booleans of shape {wanted} or {wanted[1:]}"
+        raise ValueError(f"known is of type {known.dtype} and shape {known.shape}, expected {expected}")
     return np.broadcast_to(known, wanted)
 
 

@@ -1,6 +1,6 @@
 """A trained model in use: NumPy in, NumPy out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -120,17 +120,28 @@ class TrainedModel:
         )
         return scores["log_p_x_given_y" if self.is_conditional and not is_marginal else "log_p_x"]
 
-    def fill_in(self, x: Any, known: Any, labels: Any = None, num: int = 1, seed: int = 0) -> np.ndarray:
+    def fill_in(
+        self,
+        x: Any,
+        known: Any,
+        labels: Any = None,
+        num: int = 1,
+        seed: int = 0,
+        progress: Callable[[int], None] = lambda num_draws: None,
+    ) -> np.ndarray:
         """`num` completions of every example, (n, num, ...) float32: draws from p(x_missing | x_known), which a Markov
         chain approximates, see `trained.completion.Completer`. Where p(x|z) has a mean, it is shown in place of a draw.
 
         Args:
             known: booleans, (n, height, width) or (height, width) for images, (n, 2) or (2,) for points.
             labels: without them a conditional model draws the class too.
+            progress: called with the number of draws of each block that is done.
         """
         x, num, seed = inputs.examples(x, self.data_shape), inputs.whole(num, "num", 1), inputs.whole(seed, "seed", 0)
         known = inputs.known_places(known, x.shape)
         is_unknown_class = self.is_conditional and labels is None
+        if is_unknown_class and self.class_probs is None:
+            raise ValueError("an unknown class needs p(y), which this checkpoint does not have: give labels")
         conditions = np.zeros((len(x), 0), np.float32) if is_unknown_class else self.conditions(labels, len(x))
         prepared = np.concatenate([images for images, _, _ in self.batches(x, conditions, seed)])
         return self.completer.fill_in(
@@ -141,6 +152,7 @@ class TrainedModel:
             seed,
             class_probs=self.class_probs,
             show_mean=True,
+            progress=progress,
         )
 
     def batches(self, x: np.ndarray, conditions: np.ndarray, seed: int) -> tf.data.Dataset:

@@ -132,6 +132,8 @@ TINY = {
     "dataset": DATA,
     "encode": DATA,
     "score": DATA,
+    "fill_in": DATA,
+    "hide": ["left", "0.5"],
     "to": ["there"],
     "inliers": ["0", "2", "nothing"],
     "ood_dataset": ["noise", "mnist", "moons", "colour.npz", "grey.npz"],
@@ -194,7 +196,7 @@ def test_any_combination_of_flags_is_read_or_refused_in_one_line(argv):
 # The whole program, with flags that are each plausible
 
 SMALL = "--num_epochs 1 --hidden_dims 4 --latent_size 3 --num_samples 2".split()
-WHAT_TO_DO = ("train", "evaluate", "sample", "encode", "score", "load_weights", "checkpoint")
+WHAT_TO_DO = ("train", "evaluate", "sample", "encode", "score", "fill_in", "load_weights", "checkpoint")
 SETTINGS = [name for name in ACTIONS if name not in (*WHAT_TO_DO, "compare", "dataset", "model")]
 
 

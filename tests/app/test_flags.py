@@ -94,7 +94,10 @@ def test_weights_of_the_rate_are_not_negative(flag, value, capsys):
         ("--model vlae --prior standard --labels 3", "--labels contradicts --prior standard"),
         ("--compare vae/a --sample", "--compare takes runs as they are"),
         ("--evaluate --tensorboard", "--tensorboard goes with training"),
-        ("--sample --max_examples 3", "--max_examples goes with training, --evaluate or --score, not with --sample"),
+        (
+            "--sample --max_examples 3",
+            "--max_examples goes with training, --evaluate, --score or --fill_in, not with --sample",
+        ),
         ("--sample --ood_dataset noise", "--ood_dataset goes with training or --evaluate"),
         ("--max_examples 0", "must be a whole number of at least 1"),
         ("--device tpu", "must be auto, cpu, gpu or gpu:N"),

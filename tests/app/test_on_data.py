@@ -162,7 +162,7 @@ def test_a_model_of_several_labels_at_a_time_needs_them(script, capsys, pets):
         assert "this model needs the labels of pets, which have none of its classes" in capsys.readouterr().err
 
 
-def test_points_have_codes_and_scores_too(script):
+def test_points_have_codes_and_scores_but_no_halves(script, capsys):
     points = ["--dataset", "moons", "--num_epochs", 1, "--hidden_dims", 8]
     assert script(*points, "--num_samples", 10) == 0
     assert script("--dataset", "moons", "--encode", "moons", only=True) == 0
@@ -170,6 +170,8 @@ def test_points_have_codes_and_scores_too(script):
     flags = ["--num_importance_samples", 2, "--split", "all", "--max_examples", 50, "--inliers", 0]
     assert script("--dataset", "moons", "--score", "moons", *flags, only=True) == 0
     assert len(table(pathlib.Path("outputs/vae/moons/score/moons"))["name"]) == 50
+    assert script("--dataset", "moons", "--fill_in", "moons", "--hide", "left", only=True) == 1
+    assert "--fill_in is for images, and moons are points" in capsys.readouterr().err
 
 
 def test_inliers_give_the_auroc_of_each_score(script, start, pets, capsys):
@@ -216,8 +218,8 @@ WRONG = {  # flags -> exit code, message
     "--score pets --train": (2, "--score goes with no other verb"),
     "--score pets --evaluate --sample": (2, "--score goes with no other verb"),
     "--compare vae/mnist --score pets": (2, "--compare takes runs as they are: it goes with no other verb"),
-    "--split test": (2, "--split goes with --encode or --score, not with training"),
-    "--evaluate --to there": (2, "--to goes with --encode, --score or --slim, not with --evaluate"),
+    "--split test": (2, "--split goes with --encode, --score or --fill_in, not with training"),
+    "--evaluate --to there": (2, "--to goes with --encode, --score, --fill_in or --slim, not with --evaluate"),
     "--encode pets --inliers cats": (2, "--inliers goes with --score, not with --encode"),
     "--encode pets --num_importance_samples 3": (2, "goes with training, --evaluate or --score, not with --encode"),
     "--score pets --split validation": (2, "must be test, train or all"),
@@ -235,6 +237,18 @@ WRONG = {  # flags -> exit code, message
     "--encode pets --to notes.txt": (1, "cannot make the folder notes.txt: a file is in its place"),
     "--encode pets --checkpoint nowhere.weights.h5": (1, "there is no checkpoint at nowhere.weights.h5"),
     "--encode pets --run_name another": (1, "there is no checkpoint at model_ckpts/vae/another"),
+    "--fill_in pets --score pets": (2, "--score goes with no other verb"),
+    "--fill_in pets --hide middle": (2, "must be left, right, top, bottom, centre or a number between 0 and 1, not"),
+    "--fill_in pets --hide 1": (2, "or a number between 0 and 1, not '1'"),
+    "--fill_in pets --hide nan": (2, "or a number between 0 and 1, not 'nan'"),
+    "--fill_in pets --hide rihgt": (2, "did you mean right?"),
+    "--hide left": (2, "--hide goes with --fill_in, not with training"),
+    "--encode pets --hide left": (2, "--hide goes with --fill_in, not with --encode"),
+    "--fill_in pets --num_importance_samples 3": (2, "goes with training, --evaluate or --score, not with --fill_in"),
+    "--fill_in pets": (1, "--fill_in pets: say with --hide what is missing, since no pixels are transparent"),
+    "--fill_in mnist_sample": (1, "say with --hide what is missing, since no pixels are transparent"),
+    "--fill_in pets --hide 1e-9": (1, "--hide 1e-9 hides no pixel of images of 12x12"),
+    "--fill_in moons --hide left": (1, "moons holds points, the model is of images"),
 }
 
 
@@ -255,7 +269,8 @@ def test_what_is_wrong_is_said_in_one_line(script, start, pets, capsys):
         assert message in lines[-1], flags
         assert lines[-1].startswith("assignment.py: error: "), flags
         assert "Traceback" not in "".join(lines)
-    assert not [*pathlib.Path("outputs").rglob("codes.*"), *pathlib.Path("outputs").rglob("scores.*")]
+    written = ("codes.*", "scores.*", "fill_in*.*")
+    assert not [path for pattern in written for path in pathlib.Path("outputs").rglob(pattern)]
 
 
 def test_ctrl_c_leaves_an_earlier_table_and_no_half_one(script, start, small_blocks, monkeypatch, capsys):
@@ -292,7 +307,7 @@ def test_only_the_images_at_both_ends_are_kept():
     for start in range(0, 300, 60):
         rows = np.arange(start, start + 60)
         x = np.full((60, 2, 2, 1), 1, np.uint8) * (rows % 250)[:, None, None, None].astype(np.uint8)
-        extremes.add(Block(x, np.zeros((60, 0)), [str(row) for row in rows]), scores[rows])
+        extremes.add(Block(x, np.zeros((60, 0)), [str(row) for row in rows], np.ones((60, 1), bool)), scores[rows])
         assert len(extremes.x) <= 2 * NUM_SHOWN
     order = np.argsort(scores)
     ends = [*order[:NUM_SHOWN], *order[-NUM_SHOWN:]]
@@ -306,7 +321,8 @@ def test_the_picture_shows_names_and_scores_of_both_ends(tmp_path, drawn, num):
 
     extremes = Extremes()
     names = [f"a/rather/long/path/to/image_{number}.png" for number in range(num)]
-    extremes.add(Block(np.zeros((num, 5, 9, 3), np.uint8), np.zeros((num, 0)), names), np.arange(num) + 0.25)
+    x = np.zeros((num, 5, 9, 3), np.uint8)
+    extremes.add(Block(x, np.zeros((num, 0)), names, known=np.ones(x.shape[:3], bool)), np.arange(num) + 0.25)
     draw_extremes(Album(tmp_path), extremes, title="scores", seed=0)
     figure = drawn["scores.png"]
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]

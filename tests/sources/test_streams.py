@@ -63,6 +63,21 @@ def test_pixels_are_read_only_when_their_block_is(folder, monkeypatch):
     assert opened == ["0.png", "1.png"]
 
 
+def test_transparent_pixels_are_not_known_also_after_resizing(tmp_path):
+    image = Image.new("LA", (8, 8), (90, 255))
+    image.paste((200, 0), (0, 0, 4, 8))  # the left half
+    (tmp_path / "a").mkdir()
+    image.save(tmp_path / "a" / "0.png")
+    image.convert("L").save(tmp_path / "a" / "1.png")
+    for size in (8, 4):
+        (block,) = open_stream(tmp_path / "a", "data", (size, size, 1)).blocks(5)
+        assert block.known.shape == (2, size, size)
+        assert not block.known[0, :, : size // 2].any()
+        assert block.known[0, :, size // 2 + 1 :].all()
+        assert block.known[1].all()
+        assert np.abs(block.x[0, :, size // 2 + 1 :].astype(int) - 90).max() <= 4, "next to none of the white in them"
+
+
 def test_what_cannot_be_read_is_skipped_and_blocks_stay_full(folder):
     (folder / "cats" / "0.png").write_bytes(b"nothing")
     stream = open_stream(folder, "data", SHAPE)
