@@ -33,7 +33,7 @@ def elbo_terms(model: VAE, batches: Batches, terms: Callable | None = None) -> d
 def compiled_terms(model: VAE) -> Callable:
     """A compiled function of a batch: its distortion, its latent rates, and mean and logvar of q(z|x)."""
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def terms(x, labels, seed):
         distortion, latent_rates = model.terms(x, labels, seed)
         return distortion, latent_rates, *model.encode(x, labels)

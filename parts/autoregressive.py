@@ -54,7 +54,7 @@ class Autoregressive(Likelihood):
         self.offset = self.add_weight(
             shape=(height, width, channels * pixel.params_per_channel), initializer="zeros", name="offset"
         )
-        self.fill = tf.function(self.fill_in_order, jit_compile=True)
+        self.fill = tf.function(self.fill_in_order, jit_compile=True, autograph=False)
 
     def params(self, x: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
         """The parameters of every p(x_i | ...), (batch, height, width, channels * params_per_channel), in one pass."""

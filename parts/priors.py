@@ -143,7 +143,7 @@ class FlowPrior(Prior):
             z, log_volume = z[:, ::-1], (log_volume - 0.5 * logvar)[:, ::-1]
         return z, log_volume
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)  # whose conversion takes longer than the work
     def from_noise(self, noise, condition=None):
         z = noise
         for step in reversed(self.steps):
@@ -182,7 +182,7 @@ class MixturePrior(Prior):
         below, above = tails(z, *self.mixtures(z, condition))
         return tf.where(below < above, tf.math.ndtri(below), -tf.math.ndtri(above))
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)  # whose conversion takes longer than the work
     def from_noise(self, noise, condition=None):
         latents = tf.range(self.latent_size)
 
@@ -260,13 +260,14 @@ class MaskedStep(MaskedNetwork):
 
     def invert(self, noise, condition=None):
         """The z whose standardization (z - mean) / std is `noise`."""
-        latents = tf.range(noise.shape[1])
+        num = noise.shape[1]
+        latents = tf.range(num)
 
         def solve_next(i, z):
             mean, logvar = self(z, condition)
             return i + 1, tf.where(latents == i, mean + tf.exp(0.5 * logvar) * noise, z)
 
-        return tf.while_loop(lambda i, _: i < len(latents), solve_next, (0, tf.zeros_like(noise)))[1]
+        return tf.while_loop(lambda i, _: i < num, solve_next, (0, tf.zeros_like(noise)))[1]
 
 
 def elu(x: tf.Tensor) -> tf.Tensor:

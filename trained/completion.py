@@ -51,7 +51,7 @@ class Completer:
         self.model = model
         self.free_moves, self.moves = free_moves, moves
         self.acceptance = float("nan")  # share of the moves that were accepted in the last call
-        self.run = tf.function(self.run_chains, reduce_retracing=True)
+        self.run = tf.function(self.run_chains, reduce_retracing=True, autograph=False)
 
     def fill_in(
         self,
@@ -135,7 +135,7 @@ class Completer:
             the share of the other moves that were accepted, (chains,).
         """
         chains = Chains(self.model, x, known, candidates, log_p_y, log_r_y, seed)
-        zeros = tf.zeros(len(x))
+        zeros = tf.zeros(x.shape[0])
         state = chains.start()
 
         def step(i, *state_and_counts):
@@ -174,7 +174,7 @@ class Chains:
     def start(self) -> State:
         """Codes from the prior, each chosen among `STARTS` in proportion to K."""
         y = self.draw_class(self.seeds(STARTING, STARTS)[0])
-        condition, num = self.condition(y), len(self.x)
+        condition, num = self.condition(y), self.x.shape[0]
 
         def step(i, z, x, log_k, highest):
             seeds = self.seeds(STARTING, i)
@@ -200,7 +200,7 @@ class Chains:
 
         def by_prior():
             prior, condition = self.model.prior, self.condition(y)
-            share = uniform((len(self.x), 1), seeds[0])  # of the new noise
+            share = uniform((self.x.shape[0], 1), seeds[0])  # of the new noise
             noise = tf.sqrt(1.0 - tf.square(share)) * prior.to_noise(z, condition)
             return prior.from_noise(noise + share * normal(tf.shape(z), seeds[1]), condition), y
 
