@@ -8,7 +8,7 @@ import tensorflow as tf
 from parts.likelihoods import Likelihood
 from parts.networks import MaskedConv2D, PixelLayers, conv_of_rows_above
 
-SAMPLE_BATCH = 100  # images that one compiled loop fills
+SAMPLE_BATCH, FEW = 100, 20  # images that one compiled loop fills, and the loop for fewer than those
 
 
 class Autoregressive(Likelihood):
@@ -74,10 +74,10 @@ class Autoregressive(Likelihood):
     def fill_in(self, x, known, params, seed):
         num = x.shape[0]
         uniform = tf.random.stateless_uniform((num, *self.data_shape), seed, minval=1e-7)
-        blocks = []
-        for start in range(0, num, SAMPLE_BATCH):
-            block = [tensor[start : start + SAMPLE_BATCH] for tensor in (x, known, params, uniform)]
-            missing = SAMPLE_BATCH - block[0].shape[0]  # one shape, one compilation
+        blocks, size = [], SAMPLE_BATCH if num >= SAMPLE_BATCH else FEW
+        for start in range(0, num, size):
+            block = [tensor[start : start + size] for tensor in (x, known, params, uniform)]
+            missing = size - block[0].shape[0]  # few shapes, few compilations
             blocks.append(self.fill(*(tf.pad(tensor, [[0, missing], [0, 0], [0, 0], [0, 0]]) for tensor in block)))
         return tf.concat(blocks, axis=0)[:num]
 

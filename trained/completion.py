@@ -10,7 +10,7 @@ import tensorflow as tf
 from parts.likelihoods import sum_per_example
 from parts.priors import normal_log_prob
 
-CHAINS = 100  # that run at once; fewer are padded to this number, so that one compiled function serves all
+CHAINS, FEW = 100, 20  # that run at once, or where they are fewer; always padded, so there are two compilations
 STARTS = 8  # codes from the prior, of which each chain starts at one
 FREE_MOVES, MOVES = 20, 30  # of a chain: those that are always made, and those that may be rejected
 ANY_CLASS = 0.1  # share of p(y) in the classes that are proposed
@@ -51,7 +51,7 @@ class Completer:
         self.model = model
         self.free_moves, self.moves = free_moves, moves
         self.acceptance = float("nan")  # share of the moves that were accepted in the last call
-        self.run = tf.function(self.run_chains, reduce_retracing=True, autograph=False)
+        self.run = tf.function(self.run_chains, autograph=False)
 
     def fill_in(
         self,
@@ -116,19 +116,20 @@ class Completer:
         return np.logaddexp(np.log(1 - ANY_CLASS) + log_r_y, np.log(ANY_CLASS) + log_p_y)
 
     def in_blocks(self, chains, seed, free_moves, moves, show_mean=False, progress=lambda num_chains: None):
-        """Run any number of chains, `CHAINS` at a time; see `run_chains`."""
+        """Run any number of chains, `CHAINS` or `FEW` at a time; see `run_chains`."""
         results, total = [], len(chains[0])
-        for start in range(0, total, CHAINS):
-            rows = np.minimum(np.arange(start, start + CHAINS), total - 1)  # the last chain again, as padding
+        size = CHAINS if total >= CHAINS else FEW
+        for start in range(0, total, size):
+            rows = np.minimum(np.arange(start, start + size), total - 1)  # the last chain again, as padding
             block = [tf.constant(part[rows], part.dtype if part.dtype == bool else tf.float32) for part in chains]
-            block_seed = tf.random.experimental.stateless_fold_in(seed, start // CHAINS)
+            block_seed = tf.random.experimental.stateless_fold_in(seed, start // size)
             done = self.run(*block, block_seed, tf.constant(free_moves), tf.constant(moves), show_mean=show_mean)
             results.append([part.numpy()[: total - start] for part in done])
             progress(len(results[-1][0]))
         return [np.concatenate(part) for part in zip(*results, strict=True)]
 
     def run_chains(self, x, known, candidates, log_p_y, log_r_y, seed, free_moves, moves, *, show_mean):
-        """Run `CHAINS` chains; see `Chains`. `free_moves` and `moves` are scalars.
+        """Run a block of chains; see `Chains`. `free_moves` and `moves` are scalars.
 
         Returns:
             x completed, (chains, ...); the log of the mean of w over the second half of the free moves, (chains,); and

@@ -134,7 +134,7 @@ def fill_in_naively(likelihood, x, known, maps, seed):
 @pytest.mark.parametrize(("pixel", "channels"), PIXELS)
 @pytest.mark.parametrize("window", [3, 5, 7])
 def test_the_fast_sampler_draws_the_image_of_the_naive_one(monkeypatch, pixel, channels, window):
-    monkeypatch.setattr(autoregressive, "SAMPLE_BATCH", 4)
+    monkeypatch.setattr(autoregressive, "FEW", 4)
     shape = (5, 6, channels)
     likelihood, maps = (
         build(pixel, shape, window, 5 * (FEATURES,)),
@@ -149,7 +149,7 @@ def test_the_fast_sampler_draws_the_image_of_the_naive_one(monkeypatch, pixel, c
 
 @pytest.mark.parametrize(("pixel", "channels"), PIXELS)
 def test_missing_pixels_are_drawn_in_order_around_the_known_ones(monkeypatch, pixel, channels):
-    monkeypatch.setattr(autoregressive, "SAMPLE_BATCH", 4)
+    monkeypatch.setattr(autoregressive, "FEW", 4)
     shape = (5, 6, channels)
     likelihood, maps = build(pixel, shape, 5, 5 * (FEATURES,)), features(6, shape)
     rng = np.random.default_rng(1)

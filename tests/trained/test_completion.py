@@ -107,8 +107,8 @@ def complete(model, x, known, num=3, seed=0, **options):
 
 @pytest.fixture
 def few_chains_at_once(monkeypatch):
-    monkeypatch.setattr(completion, "CHAINS", 8)
-    monkeypatch.setattr(autoregressive, "SAMPLE_BATCH", 8)
+    monkeypatch.setattr(completion, "FEW", 8)
+    monkeypatch.setattr(autoregressive, "FEW", 8)
 
 
 @pytest.mark.parametrize(
