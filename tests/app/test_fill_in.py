@@ -1,6 +1,7 @@
 """--fill_in: images completed, from the command line."""
 
 import pathlib
+import signal
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from app.fill_in import shown_places
 from pictures.album import Album
 from pictures.completions import MISSING, draw_completions
+from trained.completion import Completer
 from vae import load
 
 FILLED = pathlib.Path("outputs/vae/mnist/fill_in")
@@ -57,6 +59,23 @@ def test_what_is_transparent_is_missing(script, start, tmp_path, capsys):
     both = np.load(folder / "fill_in_top.npz")
     assert len(both["names"]) == 3
     assert not both["known"][2, 11, 11]
+
+
+def test_ctrl_c_leaves_earlier_completions_and_no_half_ones(script, start, monkeypatch, capsys):
+    start()
+    flags = ["--fill_in", "mnist", "--hide", "left", "--max_examples", 2, "--num_samples", 1]
+    assert script(*flags) == 0
+    files = {path: path.read_bytes() for path in (FILLED / "mnist").iterdir()}
+    in_blocks = Completer.in_blocks
+
+    def stopping(*args, **options):
+        signal.raise_signal(signal.SIGINT)
+        return in_blocks(*args, **options)
+
+    monkeypatch.setattr(Completer, "in_blocks", stopping)
+    assert script(*flags, "--seed", 1) == 130
+    assert capsys.readouterr().err.strip().endswith("assignment.py: stopped")
+    assert {path: path.read_bytes() for path in (FILLED / "mnist").iterdir()} == files
 
 
 def test_parts_are_halves_a_quarter_or_a_share_of_the_pixels():
