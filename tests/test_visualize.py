@@ -40,6 +40,7 @@ def draw_all(folder):
     visualize.save_comparison(f"{folder}/comparison.png", *comparison, caption=above["caption"])
 
 
+@pytest.mark.slow
 def test_pictures_are_the_same_whatever_the_users_matplotlib_says(tmp_path):
     """A backend that is not installed, as Jupyter exports it, and settings that would fail or change the look."""
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"

@@ -125,7 +125,7 @@ def test_a_vlae_of_examples_with_several_labels_has_no_sum_over_classes(script, 
 
 def test_own_images_resume_bit_for_bit(script, colour_folder):
     """1 + 1 epochs against 2, with the learned scale of `sigma` among the weights."""
-    flags = ["--dataset", colour_folder, "--hidden_dims", 4, "--latent_size", 2, "--is_cvae"]
+    flags = ["--dataset", colour_folder, "--hidden_dims", 4, "--latent_size", 2, "--is_cvae", "--prior", "standard"]
     assert script(*flags, "--run_name", "split", "--num_epochs", 1) == 0
     assert script(*flags, "--run_name", "split", "--num_epochs", 2, "--load_weights") == 0
     assert script(*flags, "--run_name", "whole", "--num_epochs", 2) == 0

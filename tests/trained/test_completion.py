@@ -117,8 +117,6 @@ def few_chains_at_once(monkeypatch):
         ((2,), "sigma", 0),
         ((4, 3, 1), "bernoulli", 0),
         ((4, 3, 3), "gaussian", 0),
-        ((4, 3, 3), "logistic", 0),
-        ((4, 3, 1), "bernoulli", 3),
         ((4, 3, 3), "logistic", 3),
     ],
 )

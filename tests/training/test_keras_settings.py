@@ -7,6 +7,7 @@ import sys
 
 import keras
 import numpy as np
+import pytest
 from conftest import REPOSITORY
 
 from sources.batches import training_batches
@@ -70,6 +71,7 @@ def of_a_user() -> dict:
     return found
 
 
+@pytest.mark.slow
 def test_the_users_keras_settings_change_no_figure_and_stay(tmp_path):
     (tmp_path / "keras.json").write_text(json.dumps(OF_A_USER))
     path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests"), str(REPOSITORY / "tests/training")])
