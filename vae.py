@@ -283,6 +283,8 @@ def build_model(
     model_class = MODELS[model]
     if window and not model_class.takes_window:
         raise ValueError(f"a {model} has no window")
+    if catalogue.MODELS[model].labels == "always" and not num_classes:
+        raise ValueError(f"a {model} needs num_classes")
     parts = NETWORKS[network]
     widths = tuple(hidden_dims or catalogue.NETWORKS[network].hidden_dims)
     policy = "mixed_bfloat16" if mixed_precision else "float32"
@@ -335,13 +337,12 @@ def load(path: str | os.PathLike) -> TrainedModel:
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} holds a model that cannot be built here: {error}") from error
     load_weights(model, path)
-    data = header.get("dataset", {})  # not in a checkpoint that a program of the user's own wrote
-    return TrainedModel(
-        model,
-        data.get("class_names", ()),
-        binarize=header.get("config", {}).get("binarize", "none"),
-        class_probs=data.get("class_probs"),
-    )
+    try:  # a program of the user's own may have written the checkpoint without these, or otherwise
+        data, config = header.get("dataset", {}), header.get("config", {})
+        binarize = config.get("binarize", "none")
+        return TrainedModel(model, data.get("class_names", ()), binarize=binarize, class_probs=data.get("class_probs"))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} has a header that cannot be used here: {error}") from error
 
 
 def make_feature_decoder(

@@ -45,6 +45,7 @@ GAP = 2  # pixels between the images of a grid
 MOST_IN_LEGEND = 30
 CELL, LABEL_HEIGHT, HEADING_HEIGHT = 1.0, 0.36, 0.3  # inches: the width of a labelled image, what stands around it
 LABELLED_COLUMNS, LONGEST_NAME = 10, 22  # letters
+HIGHEST = 4  # widths that a labelled image may take in height
 MARKERS = "o^sDvPX<>*"  # of classes, for print without colours
 PICTURE_WIDTH = 1000  # pixels; grids are enlarged by whole factors to about this
 MOST_MOVES = 300  # rounds in which names are moved apart
@@ -112,6 +113,7 @@ def save_labelled_images(
     `groups`: heading -> images (n, height, width, channels) in [0, 1], their labels, their names.
     """
     height, width = next(iter(groups.values()))[0].shape[1:3]
+    height = min(height, HIGHEST * width)
     columns = min(LABELLED_COLUMNS, max(len(images) for images, _, _ in groups.values()))
     rows = {heading: math.ceil(len(images) / columns) for heading, (images, _, _) in groups.items()}
     row_height = CELL * height / width + LABEL_HEIGHT
@@ -301,12 +303,13 @@ def scatter(
     axes, points: np.ndarray, classes: np.ndarray | None, class_names: Sequence[str], *, numbered: bool = False
 ) -> None:
     """Points (n, 2), coloured and labelled by class number if there are classes. With `numbered` each is drawn as its
-    number, which can be read without colours."""
+    class, which can be read without colours: by name, if all names are one letter or digit, else by number."""
     size = np.clip(6000 / len(points), 5, 20)
     if classes is None:
         axes.scatter(*points.T, s=size, alpha=0.5, linewidths=0, color="0.25")
         return
     present = np.unique(classes)
+    are_short = all(len(class_names[number]) == 1 and class_names[number].isalnum() for number in present)
     palette = colormaps["tab10" if present.max() < 10 else "turbo"]
     for number in present:
         colour = palette(int(number) if present.max() < 10 else number / present.max())
@@ -316,7 +319,7 @@ def scatter(
             alpha=0.8 if numbered else 0.6,
             linewidths=0,
             color=colour,
-            marker=f"${number}$" if numbered else MARKERS[number % len(MARKERS)],
+            marker=f"${class_names[number] if are_short else number}$" if numbered else MARKERS[number % len(MARKERS)],
             label=plain(class_names[number]),
         )
 
@@ -438,7 +441,7 @@ def frame(curves: Sequence[Sequence[float]]) -> tuple[float, float]:
 
 def plain(text: str) -> str:
     """Escape a text for matplotlib, which reads $ as a formula and hides labels that begin with _."""
-    escaped = text.replace("$", r"\$")
+    escaped = text.encode(errors="backslashreplace").decode().replace("$", r"\$")
     return f" {escaped}" if text.startswith("_") else escaped
 
 

@@ -16,16 +16,24 @@ def encode(run: Run, trained: TrainedModel, stream: Stream) -> None:
     """Write the mean and logvar of q(z|x) of every example, and draw the means of at most 3,000."""
     folder, seed = make_destination(run, "encode", stream), run.settings.seed
     conditioner = Conditioner(trained, stream.class_names, seed)
-    means, logvars, labels, names = [], [], [], []
+    means, logvars, labels, names, assumed = [], [], [], [], []
     for first, block in walk(stream, "encoding"):
-        for x, conditions, _ in conditioner.condition(block.x, block.labels, first).batches:
+        given = conditioner.condition(block.x, block.labels, first)
+        if trained.is_conditional:
+            assumed += [
+                trained.class_names[row.argmax()] if chosen else ""
+                for row, chosen in zip(given.labels, given.chosen, strict=True)
+            ]
+        for x, conditions, _ in given.batches:
             mean, logvar = trained.model.encode(x, conditions)
             means.append(mean.numpy())
             logvars.append(logvar.numpy())
         labels.append(block.labels)
         names += block.names
-    print_notes(stream, conditioner.num_chosen)
+    print_notes(stream, conditioner)
     arrays = {"mean": np.concatenate(means), "logvar": np.concatenate(logvars), "names": np.array(names)}
+    if conditioner.num_chosen:
+        arrays["most_probable_class"] = np.array(assumed)
     labels = np.concatenate(labels)
     if stream.class_names:
         arrays |= {"labels": class_numbers_or_rows(labels), "class_names": np.array(stream.class_names)}
@@ -38,7 +46,7 @@ def encode(run: Run, trained: TrainedModel, stream: Stream) -> None:
         arrays["mean"][shown],
         labels[shown],
         stream.class_names,
-        title=f"Posterior means of {stream.count(len(shown))}",
+        title=f"Posterior means of {f'{len(shown):,} of ' * (len(shown) < len(labels))}{stream.count(len(labels))}",
     )
     print(f"codes of {stream.count(len(labels))}: {folder}")
 

@@ -5,15 +5,14 @@ import dataclasses
 import numpy as np
 import tqdm
 
-from app.on_data import make_destination, print_notes
+from app.on_data import make_destination, print_notes, walk
 from app.rules import FlagError
 from app.run import Run
 from pictures.album import Album
-from pictures.completions import draw_completions
-from sources.batches import TEST_BATCH_SIZE
+from pictures.completions import MOST_IMAGES, draw_completions
 from sources.streams import Block, Stream
 from storage.files import replacing
-from trained.inputs import columns_of
+from trained.inputs import shared_classes
 from trained.model import TrainedModel
 
 
@@ -25,19 +24,20 @@ def fill_in(run: Run, trained: TrainedModel, stream: Stream) -> None:
         FlagError: if nothing is missing.
     """
     settings = run.settings
+    examples, num_whole = incomplete_examples(stream, settings.hide, settings.max_examples, settings.seed)
     folder, name = make_destination(run, "fill_in", stream), "_".join(filter(None, ["fill_in", settings.hide]))
-    examples, num_whole = incomplete_examples(stream, settings.hide, settings.seed)
     labels = None
     if trained.is_conditional and trained.class_probs is None:
         labels = np.zeros((len(examples.x), len(trained.class_names)), np.uint8)
-        labels[:, columns_of(stream.class_names, trained.class_names)] = examples.labels
+        of_data, of_model = shared_classes(stream.class_names, trained.class_names)
+        labels[:, of_model] = examples.labels[:, of_data]
     num = settings.num_samples
     with tqdm.tqdm(total=len(examples.x) * num, desc="completing", unit="draw", disable=None) as bar:
         completions = trained.fill_in(
             examples.x, examples.known, labels, num=num, seed=settings.seed, progress=bar.update
         )
     print_notes(stream)
-    if num_whole:
+    if num_whole and not settings.hide:
         print(f"NOTE: {stream.count(num_whole)} without a transparent pixel left out")
     with replacing(folder / f"{name}.npz") as partial:
         np.savez(partial, images=examples.x, known=examples.known, completions=completions, names=examples.names)
@@ -47,26 +47,38 @@ def fill_in(run: Run, trained: TrainedModel, stream: Stream) -> None:
         examples.x if settings.hide else None,
         examples.known,
         completions,
+        examples.names[:MOST_IMAGES],
     )
     print(f"{num:,} completion{'s' * (num > 1)} of {stream.count(len(examples.x))}: {folder}")
 
 
-def incomplete_examples(stream: Stream, hide: str | None, seed: int) -> tuple[Block, int]:
-    """All images of which a part is missing, in one block, and the number of the others."""
-    blocks = list(stream.blocks(TEST_BATCH_SIZE))
-    fields = [field.name for field in dataclasses.fields(Block)]
-    joined = {field: np.concatenate([getattr(block, field) for block in blocks]) for field in fields}
-    if hide:
-        joined["known"] = joined["known"] & shown_places(hide, joined["known"].shape, seed)
-    is_incomplete = ~joined["known"].all(axis=(1, 2))
-    if not is_incomplete.any():
+def incomplete_examples(stream: Stream, hide: str | None, most: int, seed: int) -> tuple[Block, int]:
+    """The first `most` images of which a part is missing, in one block, and the number of the others before them.
+
+    Raises:
+        FlagError: if there are none.
+    """
+    found, num_found, num_whole = [], 0, 0
+    for first, block in walk(stream, "reading"):
+        known = block.known
+        if hide:
+            known = known & shown_places(hide, known.shape, [seed, first])
+        rows = np.flatnonzero(~known.all(axis=(1, 2)))[: most - num_found]
+        num_found += len(rows)
+        num_whole += len(known) - len(rows)
+        names = [block.names[row] for row in rows]
+        found.append(Block(block.x[rows], block.labels[rows], names, known[rows]))
+        if num_found == most:
+            break
+    if not num_found:
         if hide:
             raise FlagError(f"--hide {hide} hides no pixel of images of {stream.data_shape[0]}x{stream.data_shape[1]}")
         raise FlagError(f"--fill_in {stream.name}: say with --hide what is missing, since no pixels are transparent")
-    return Block(**{field: values[is_incomplete] for field, values in joined.items()}), int((~is_incomplete).sum())
+    fields = [field.name for field in dataclasses.fields(Block)]
+    return Block(**{name: np.concatenate([getattr(block, name) for block in found]) for name in fields}), num_whole
 
 
-def shown_places(hide: str, shape: tuple[int, int, int], seed: int) -> np.ndarray:
+def shown_places(hide: str, shape: tuple[int, int, int], seed: int | list[int]) -> np.ndarray:
     """The places that a value of --hide leaves of images: bool (n, height, width), of this shape."""
     _, height, width = shape
     rows, columns = np.arange(height)[:, None], np.arange(width)

@@ -9,6 +9,7 @@ from app.run import Run
 from sources.batches import TEST_BATCH_SIZE
 from sources.streams import Block, Stream
 from storage.files import make_folder
+from trained.conditions import Conditioner
 
 
 def make_destination(run: Run, verb: str, stream: Stream) -> pathlib.Path:
@@ -28,14 +29,15 @@ def walk(stream: Stream, title: str) -> Iterator[tuple[int, Block]]:
             bar.update(len(block.x))
 
 
-def print_notes(stream: Stream, num_chosen: int = 0) -> None:
-    """What was done to the data, and what the user should know about them.
-
-    `num_chosen`: the examples for which a class was chosen.
-    """
+def print_notes(stream: Stream, conditioner: Conditioner | None = None) -> None:
+    """What was done to the data, and what the user should know about them and about the classes assumed."""
     for note in [*stream.changes, *stream.notes()]:
         print(f"NOTE: {note}")
-    if num_chosen:
-        print(
-            f"NOTE: {stream.count(num_chosen)} without a class that the model knows: the most probable one is assumed"
-        )
+    if conditioner is None:
+        return
+    if conditioner.num_chosen:
+        examples = stream.count(conditioner.num_chosen)
+        print(f"NOTE: {examples} without a class that the model knows: the most probable one is assumed")
+    shared = [stream.class_names[number] for number in conditioner.of_data]
+    if 0 < len(shared) < max(len(stream.class_names), len(conditioner.trained.class_names)):
+        print(f"NOTE: of the data's classes the model knows {', '.join(shared)}, by these names")

@@ -15,7 +15,7 @@ from app.settings import DEFAULTS, ON_DATA
 from app.values import suggestion
 from data import Dataset, load_others, open_stream
 from parts.catalogue import MODELS, NETWORKS
-from trained.inputs import columns_of
+from trained.inputs import shared_classes
 
 if TYPE_CHECKING:  # it imports Pillow
     from sources.streams import Stream
@@ -152,18 +152,19 @@ def open_stream_of(run: Run, header: Mapping[str, Any] | None) -> "Stream | None
         return None
     shape = run.model_arguments["data_shape"]
     stream = open_stream(data, settings.data_dir, shape, split=settings.split, offline=settings.offline)
-    has_labels = columns_of(stream.class_names, header["dataset"]["class_names"])
-    if run.is_conditional and not has_labels and header["dataset"].get("class_probs") is None:
+    names = stream.class_names
+    knows_all = names and len(shared_classes(names, header["dataset"]["class_names"])[0]) == len(names)
+    if run.is_conditional and not knows_all and header["dataset"].get("class_probs") is None:
         raise FlagError(
-            f"this model needs the labels of {stream.name}, which have none of its classes, and it cannot choose them: "
-            f"{run.source} does not say how frequent each class is"
+            f"this model needs the labels of {stream.name}, which are not all of its classes, and it cannot choose "
+            f"them: {run.source} does not say how frequent each class is"
         )
     find_inliers(settings.inliers, stream)
     if settings.fill_in and stream.is_points:
         raise FlagError(f"--fill_in is for images, and {stream.name} are points")
     if settings.fill_in and not settings.hide and not stream.may_be_transparent:
         raise FlagError(f"--fill_in {stream.name}: say with --hide what is missing, since no pixels are transparent")
-    if settings.max_examples:
+    if settings.max_examples and (settings.score or settings.hide):
         stream = stream.choose(settings.max_examples, settings.seed)
     return stream
 

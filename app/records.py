@@ -82,7 +82,11 @@ def read_history(folder: pathlib.Path) -> list[dict[str, str]]:
 
 
 def write_table(path: pathlib.Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    with replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+    """Write a CSV file; what UTF-8 cannot hold of a file's name is written as its code."""
+    with (
+        replacing(path) as partial,
+        open(partial, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

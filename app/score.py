@@ -34,7 +34,7 @@ def score(run: Run, trained: TrainedModel, stream: Stream) -> None:
         extremes.add(block, parts[-1][likelihood])
         labels.append(block.labels)
         names += block.names
-    print_notes(stream, conditioner.num_chosen)
+    print_notes(stream, conditioner)
     scores, labels = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, np.concatenate(labels)
     chosen = scores.pop(CHOSEN, None)
     write_scores(folder / "scores.csv", scores, names, classes_of(stream, labels) | chosen_classes(trained, chosen))

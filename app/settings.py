@@ -181,7 +181,7 @@ class Settings:
     )  # fmt: skip
     hide: str | None = row(
         None, ON, "what to hide of each image: left, right, top or bottom, the half of it; centre, a quarter; or a "
-        "number from 0 to 1, that share of its pixels at random",
+        "number between 0 and 1, that share of its pixels at random",
         values.hidden, metavar="PART", default_text="transparent pixels only", verbs=("fill_in",), strict=True
     )  # fmt: skip
 

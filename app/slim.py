@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.folders import CHECKPOINT
+from app.rules import FlagError
 from app.run import Run
 from app.settings import DEFAULTS
 from data import is_path, short_name
@@ -16,10 +17,12 @@ def slim(run: Run, header: Mapping[str, Any]) -> None:
     """Write MODEL_RUN.weights.h5 to the run's outputs, or to the folder of --to. Paths of this machine are left out."""
     folder = pathlib.Path(run.settings.to or run.folders.outputs)
     path = folder / f"{run.folders.model}_{run.folders.name}{CHECKPOINT}"
+    if path.resolve() == run.source.resolve():
+        raise FlagError(f"--slim would replace {run.source} itself: name another folder with --to")
     config, dataset = header["config"], header["dataset"]
     config = config | {"data_dir": DEFAULTS.data_dir}
     if is_path(config["dataset"]):
-        config["dataset"] = short_name(config["dataset"])
+        config["dataset"] = f"./{short_name(config['dataset'])}"  # still a path, not the name of a dataset
     save_slim(
         load(run.source).model, path, {**header, "config": config, "dataset": dataset | {"source": dataset["name"]}}
     )

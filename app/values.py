@@ -100,6 +100,7 @@ def class_name(text: str) -> str:
 
 def hidden(text: str) -> str:
     """A part of an image, or the share of its pixels, strictly between 0 and 1."""
+    text = "centre" if text == "center" else text
     try:
         is_right = 0 < float(text) < 1
     except ValueError:
@@ -107,7 +108,7 @@ def hidden(text: str) -> str:
     if not is_right:
         meant = suggestion(text, PARTS)
         raise argparse.ArgumentTypeError(f"must be {', '.join(PARTS)} or a number between 0 and 1, not '{text}'{meant}")
-    return text
+    return text if text in PARTS else f"{float(text):g}"
 
 
 def dataset(*more: str) -> Callable[[str], str]:

@@ -57,7 +57,7 @@ class Scorer:
             scores |= {name: found[name] for name in ("log_p_x", "log_p_x_given_y") if name in found}
             if "log_p_x_given_y" in scores:
                 scores["log_p_x_given_y"] = np.where(given.chosen, np.nan, scores["log_p_x_given_y"])
-            if self.conditioner.columns is None:
+            if not self.conditioner.of_model:
                 scores.pop("log_p_x_given_y", None)
         if has_bits(trained.model, trained.binarize):
             scores["bits_per_dim"] = bits_per_dim(scores["elbo"], trained.data_shape)

@@ -1,18 +1,26 @@
 """fill_in.png: images, what was shown of them, and how a model completes them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 import visualize
 from pictures.album import Album
 
 MOST_IMAGES, MOST_COMPLETIONS = 20, 10  # rows and columns
+LONGEST_NAME = 16  # letters
 MISSING = (0.45, 0.65, 0.95)  # a blue, unlike any grey
 
 
 def draw_completions(
-    album: Album, name: str, images: np.ndarray | None, known: np.ndarray, completions: np.ndarray
+    album: Album,
+    name: str,
+    images: np.ndarray | None,
+    known: np.ndarray,
+    completions: np.ndarray,
+    names: Sequence[str],
 ) -> None:
-    """A row for each image: the image, what was shown of it, and its completions.
+    """A row for each image, with its name: the image, what was shown of it, and its completions.
 
     Args:
         images: (n, height, width, channels) uint8; None if nothing is known of what is missing.
@@ -30,7 +38,8 @@ def draw_completions(
     visualize.save_image_grid(
         album.path(name),
         images,
-        title="Images completed: what is blue was hidden",
+        title="Images completed: what is blue was missing",
+        row_labels=[name if len(name) <= LONGEST_NAME else f"...{name[3 - LONGEST_NAME :]}" for name in names],
         column_labels=labels,
         caption=album.caption,
     )

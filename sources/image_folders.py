@@ -228,7 +228,7 @@ def open_image(path: pathlib.Path) -> tuple[Image.Image, bool, Image.Image | Non
         raise ValueError("grey values that are not whole numbers")
     elif image.has_transparency_data:
         image = image.convert("RGBA")
-        opacity = image.getchannel("A")
+        opacity = image.getchannel("A") if image.getchannel("A").getextrema()[0] < 255 else None
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("L" if is_grey else "RGB"), has_more_frames, opacity
 

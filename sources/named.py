@@ -49,7 +49,7 @@ def load_local_or_tfds(
     except OutOfReachError as error:
         raise OutOfReachError(
             f"{name} is not in {data_dir}, and {error}. Put {files} into {data_dir}, or name their folder with "
-            f"--data_dir, or connect to the network{', or use --dataset mnist_sample' if name == 'mnist' else ''}"
+            f"--data_dir, or connect to the network{', or use mnist_sample in its place' if name == 'mnist' else ''}"
         ) from None
     return RawData(source, splits, tuple(class_names))
 

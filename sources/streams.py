@@ -220,7 +220,7 @@ class FileStream(Stream):
 
     def start(self) -> None:
         self.done, self.unreadable, self.highest = Changes(self.data_shape), [], 0
-        self.with_more_frames = []
+        self.with_more_frames, self.num_transparent = [], 0
 
     def take(self, rows):
         self.files = [self.files[row] for row in rows]
@@ -245,13 +245,14 @@ class FileStream(Stream):
                 image, has_more_frames, opacity = open_image(path)
                 images[len(names)] = self.fitted(image)
                 if opacity is not None:
+                    self.num_transparent += 1
                     known[len(names)] = fit(opacity, self.data_shape[:2])[..., 0] >= OPAQUE
             except Exception as error:  # a damaged file can raise nearly anything in Pillow
                 self.unreadable.append(f"{path} ({first_line(error)})")
                 continue
             if has_more_frames:
                 self.with_more_frames.append(path)
-            labels.append(one_hot.get(class_name, np.zeros(0, np.uint8)))
+            labels.append(one_hot.get(class_name, np.zeros(len(self.class_names), np.uint8)))
             names.append(path.relative_to(self.root).as_posix() if path != self.root else path.name)
             if len(names) == size:
                 break
@@ -272,6 +273,8 @@ class FileStream(Stream):
         notes = notes_on_reading(self.root, len(self.files), self.unreadable, self.highest)
         for part in (*self.left_out, LeftOut(with_more_frames=self.with_more_frames)):
             notes += part.notes()
+        if self.num_transparent:
+            notes.append(f"{self.count(self.num_transparent)} with transparent pixels, which are white where shown")
         return notes + [f"the folder {folder} is not used" for folder in self.unused]
 
 
@@ -325,13 +328,15 @@ def open_files(path: pathlib.Path, name: str, data_shape: Sequence[int], split: 
     if not path.is_dir():
         choose_split(name, [], split)
         try:
+            if not path.is_file():
+                raise OSError("it is no regular file")  # opening a pipe would wait for ever
             open_image(path)
         except Exception as error:  # it can be any file
             reason = first_line(error)
             raise DataError(
                 f"{path} is neither a folder of images, nor an .npz file, nor an image that can be read: {reason}"
             ) from None
-        return FileStream(path.stem, path, [(path, None)], data_shape, None)
+        return FileStream(path.stem.strip(".") or "image", path, [(path, None)], data_shape, None)
     folders, unused = split_folders(path)
     chosen, split = choose_split(name, list(folders), split)
     found = [find_images(folders[part]) for part in chosen] or [find_images(path)]

@@ -55,8 +55,11 @@ def save_slim(model, path: str | os.PathLike, header: Mapping[str, Any]) -> None
 
     Raises:
         WriteError: as `save_model_weights`.
+        CheckpointError: if a weight is beyond the range of 16 bits.
     """
     for variable in model.variables:
+        if np.abs(variable.numpy()).max(initial=0.0) > np.finfo(np.float16).max:
+            raise CheckpointError(f"{path} cannot be written: a weight of the model is beyond the range of 16 bits")
         variable.assign(variable.numpy().astype(np.float16).astype(variable.numpy().dtype))
     header = {**header, "format": FORMAT, "model": model.arguments, "weights": weights_digest(model), "slim": True}
     with replacing(path, 2**20 + sum(variable.numpy().nbytes for variable in model.variables)) as partial:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from sources.batches import TEST_BATCH_SIZE, evaluation_batches
 from sources.examples import Examples
 from trained.importance import pilot_log_p_xy
-from trained.inputs import columns_of
+from trained.inputs import shared_classes
 from trained.model import TrainedModel
 
 
@@ -40,20 +40,21 @@ class Conditioner:
         class_names: of the data.
 
     Attributes:
+        of_data, of_model: the numbers of the classes that the data and the model share, in each of them.
         num_chosen: the number of examples whose label was chosen so far.
     """
 
     def __init__(self, trained: TrainedModel, class_names: Sequence[str], seed: int):
         self.trained, self.seed, self.num_chosen = trained, seed, 0
-        self.columns = columns_of(class_names, trained.class_names) if trained.is_conditional else None
+        shared = shared_classes(class_names, trained.class_names) if trained.is_conditional else ([], [])
+        self.of_data, self.of_model = shared
 
     def condition(self, x: np.ndarray, labels: np.ndarray, first: int) -> Conditioned:
         """Examples (n, ...) with labels (n, classes) of the data; `first` is the number of the first one, a multiple of
         the size of a batch."""
         trained = self.trained
         conditions = np.zeros((len(x), len(trained.class_names) if trained.is_conditional else 0), np.float32)
-        if self.columns:
-            conditions[:, self.columns] = labels
+        conditions[:, self.of_model] = labels[:, self.of_data]
         examples, first_batch = Examples(x, conditions), first // TEST_BATCH_SIZE
         batches = [*evaluation_batches(examples, seed=self.seed, binarize=trained.binarize, first=first_batch)]
         chosen = np.zeros(len(x), bool)

@@ -130,6 +130,7 @@ def log_likelihoods(
 
     log_p_xy = pilot_log_p_xy(weighter, x, class_probs, seed=seed, first=first) if pilot is None else pilot.copy()
     matters = log_p_xy > NEGLIGIBLE + np.logaddexp.reduce(log_p_xy, axis=1, keepdims=True)
+    matters[np.arange(len(x)), log_p_xy.argmax(axis=1)] = True  # also where all are too low for that comparison
     matters |= labels > 0
     examples, classes = np.nonzero(matters)
     one_hot = np.eye(len(class_probs), dtype=np.float32)

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+BINARIZE = ("none", "dynamic", "threshold")
+MOST = 1_000_000  # of whatever is drawn in one call
+
 
 def examples(x: Any, data_shape: Sequence[int]) -> np.ndarray:
     """Images as uint8 or as float32 in [0, 1], (n, height, width, channels); points as float32, (n, 2).
@@ -95,6 +98,8 @@ def one_hot(labels: Any, class_names: Sequence[str], num: int) -> np.ndarray:
             f"labels have the shape {labels.shape}, expected ({num},) or rows of zeros and ones ({num}, "
             f"{len(class_names)})"
         )
+    if labels.dtype == object and all(isinstance(label, str | bytes) for label in labels):  # of pandas, of TensorFlow
+        labels = np.array([label.decode() if isinstance(label, bytes) else label for label in labels])
     if labels.dtype.kind == "U":
         unknown = [name for name in labels if name not in class_names]
         if unknown:
@@ -108,17 +113,57 @@ def one_hot(labels: Any, class_names: Sequence[str], num: int) -> np.ndarray:
     return np.eye(len(class_names), dtype=np.float32)[labels]
 
 
-def columns_of(class_names: Sequence[str], known: Sequence[str]) -> list[int] | None:
-    """The number of each of the data's classes among those that a model knows; None if it does not know them all."""
-    is_known = bool(class_names) and set(class_names) <= set(known)
-    return [list(known).index(name) for name in class_names] if is_known else None
+def names_of_classes(names: Any, num: int) -> tuple[str, ...]:
+    """The names of a model's classes, by default their numbers. A model without classes may have those of its data.
+
+    Raises:
+        ValueError: for names that are no texts, or of another number.
+    """
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"class_names must be a list of texts, not {names!r:.60}")
+    if names and num and len(names) != num:
+        raise ValueError(f"there are {len(names)} class names for {num} classes")
+    return tuple(names) or tuple(map(str, range(num)))
 
 
-def whole(value: Any, name: str, least: int) -> int:
-    """A whole number of at least `least`. Raises a ValueError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+def way_to_binarize(word: Any) -> str:
+    """The word, if it is a way to binarize pixels; else raises a ValueError."""
+    if word not in BINARIZE:
+        raise ValueError(f"binarize must be {', '.join(BINARIZE[:-1])} or {BINARIZE[-1]}, not {word!r:.60}")
+    return word
+
+
+def probabilities(probs: Any, num: int) -> np.ndarray | None:
+    """p(y) of each class, (num,), or None.
+
+    Raises:
+        ValueError: for anything that is not `num` probabilities with the sum 1.
+    """
+    if probs is None or not num:
+        return None
+    probs = finite(as_array(probs, "class_probs"), "class_probs", np.float64)
+    if probs.shape != (num,) or probs.min() < 0 or abs(probs.sum() - 1) > 1e-6:
+        raise ValueError(f"class_probs must be {num} probabilities with the sum 1")
+    return probs
+
+
+def shared_classes(class_names: Sequence[str], known: Sequence[str]) -> tuple[list[int], list[int]]:
+    """The numbers of those classes of some data that a model knows, in the data and in the model."""
+    shared = [name for name in class_names if name in known]
+    return [list(class_names).index(name) for name in shared], [list(known).index(name) for name in shared]
+
+
+def whole(value: Any, name: str, least: int, most: int = MOST) -> int:
+    """A whole number within these bounds. Raises a ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"{name} is of type {type(value).__name__}, expected a whole number")
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be a whole number from {least} to {most}, not {value}")
     return int(value)
+
+
+def seed(value: Any) -> int:
+    return whole(value, "seed", 0, 2**63 - 1)
 
 
 def as_array(value: Any, name: str) -> np.ndarray:
@@ -128,10 +173,11 @@ def as_array(value: Any, name: str) -> np.ndarray:
         raise ValueError(f"{name} is no array: {error}") from None
 
 
-def finite(values: np.ndarray, name: str) -> np.ndarray:
+def finite(values: np.ndarray, name: str, dtype: type = np.float32) -> np.ndarray:
     if values.dtype.kind not in "biuf":
         raise ValueError(f"{name} is of type {values.dtype}, expected numbers")
-    values = values.astype(np.float32)
+    with np.errstate(over="ignore"):
+        values = values.astype(dtype)
     if not np.isfinite(values).all():
         raise ValueError(f"{name} has values that are not finite")
     return values

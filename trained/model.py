@@ -33,6 +33,9 @@ class TrainedModel:
         class_names: of its classes, or of those in its data; by default their numbers.
         binarize: "none", "dynamic" or "threshold".
         class_probs: p(y) of the training data, (classes,); without it a conditional model has no log p(x).
+
+    Raises:
+        ValueError: for arguments that do not fit the model.
     """
 
     def __init__(
@@ -43,10 +46,11 @@ class TrainedModel:
         binarize: str = "none",
         class_probs: Sequence[float] | None = None,
     ):
+        num_classes = model.arguments["num_classes"]
         self.model = model
-        self.class_names = tuple(class_names) or tuple(map(str, range(model.arguments["num_classes"])))
-        self.binarize = binarize
-        self.class_probs = None if class_probs is None else np.asarray(class_probs)
+        self.class_names = inputs.names_of_classes(class_names, num_classes)
+        self.binarize = inputs.way_to_binarize(binarize)
+        self.class_probs = inputs.probabilities(class_probs, num_classes)
         self.weighter = ImportanceWeighter(model)
         self.completer = Completer(model)
 
@@ -70,7 +74,7 @@ class TrainedModel:
 
     def encode(self, x: Any, labels: Any = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Mean and logvar of q(z|x), or q(z|x, y): (n, latent) each. `seed` is that of dynamic binarization."""
-        x, seed = inputs.examples(x, self.data_shape), inputs.whole(seed, "seed", 0)
+        x, seed = inputs.examples(x, self.data_shape), inputs.seed(seed)
         batches = self.batches(x, self.conditions(labels, len(x)), seed)
         parts = [self.model.encode(images, conditions) for images, conditions, _ in batches]
         mean, logvar = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -78,13 +82,13 @@ class TrainedModel:
 
     def decode(self, z: Any, labels: Any = None, seed: int = 0) -> np.ndarray:
         """The mean of p(x|z), (n, ...) float32; a draw by `seed` from it where there is no mean, as with a window."""
-        z, seed = inputs.codes(z, self.latent_size), inputs.whole(seed, "seed", 0)
+        z, seed = inputs.codes(z, self.latent_size), inputs.seed(seed)
         labels = self.conditions(labels, len(z))
         blocks = []
         for start in range(0, len(z), BLOCK):
             rows = slice(start, start + BLOCK)
             blocks.append(self.model.decode(tf.constant(z[rows]), tf.constant(labels[rows]), seed, start))
-        return np.concatenate(blocks)
+        return self.in_range(np.concatenate(blocks))
 
     def reconstruct(self, x: Any, labels: Any = None, seed: int = 0) -> np.ndarray:
         """x encoded and decoded: `decode` at the mean of q(z|x), (n, ...) float32."""
@@ -92,8 +96,8 @@ class TrainedModel:
 
     def sample(self, num: int, labels: Any = None, seed: int = 0) -> np.ndarray:
         """`num` new examples: z ~ p(z), or p(z|y), decoded: (num, ...) float32, the same for the same seed."""
-        num, seed = inputs.whole(num, "num", 1), inputs.whole(seed, "seed", 0)
-        return self.model.sample(num, tf.constant(self.conditions(labels, num)), seed).numpy()
+        num, seed = inputs.whole(num, "num", 1), inputs.seed(seed)
+        return self.in_range(self.model.sample(num, tf.constant(self.conditions(labels, num)), seed).numpy())
 
     def log_prob(self, x: Any, labels: Any = None, num_importance_samples: int = 100, seed: int = 0) -> np.ndarray:
         """Importance-weighted lower bounds on log p(x) (Burda et al. 2016, eq. 8): (n,), in nats per example.
@@ -102,10 +106,10 @@ class TrainedModel:
         `--evaluate` reports the mean of the same bounds: same seed, same noise.
         """
         num_samples = inputs.whole(num_importance_samples, "num_importance_samples", 1)
-        seed = inputs.whole(seed, "seed", 0)
+        seed = inputs.seed(seed)
         is_marginal = self.is_conditional and labels is None
         if is_marginal and self.class_probs is None:
-            raise ValueError("log p(x) needs p(y), which this checkpoint does not have: give labels for log p(x|y)")
+            raise ValueError("log p(x) needs p(y), which this model does not have: give it class_probs, or give labels")
         x = inputs.examples(x, self.data_shape)
         if is_marginal:
             conditions = np.zeros((len(x), len(self.class_names)), np.float32)
@@ -118,7 +122,8 @@ class TrainedModel:
             seed=seed,
             class_probs=self.class_probs if is_marginal else None,
         )
-        return scores["log_p_x_given_y" if self.is_conditional and not is_marginal else "log_p_x"]
+        log_p = scores["log_p_x_given_y" if self.is_conditional and not is_marginal else "log_p_x"]
+        return log_p.astype(np.float64)
 
     def fill_in(
         self,
@@ -131,20 +136,23 @@ class TrainedModel:
     ) -> np.ndarray:
         """`num` completions of every example, (n, num, ...) float32: draws from p(x_missing | x_known), which a Markov
         chain approximates, see `trained.completion.Completer`. Where p(x|z) has a mean, it is shown in place of a draw.
+        The draws are the same for the same arguments; those of an example differ with what else is asked for.
 
         Args:
             known: booleans, (n, height, width) or (height, width) for images, (n, 2) or (2,) for points.
             labels: without them a conditional model draws the class too.
             progress: called with the number of draws of each block that is done.
         """
-        x, num, seed = inputs.examples(x, self.data_shape), inputs.whole(num, "num", 1), inputs.whole(seed, "seed", 0)
+        x, num, seed = inputs.examples(x, self.data_shape), inputs.whole(num, "num", 1), inputs.seed(seed)
         known = inputs.known_places(known, x.shape)
         is_unknown_class = self.is_conditional and labels is None
         if is_unknown_class and self.class_probs is None:
-            raise ValueError("an unknown class needs p(y), which this checkpoint does not have: give labels")
+            raise ValueError(
+                "an unknown class needs p(y), which this model does not have: give it class_probs, or give labels"
+            )
         conditions = np.zeros((len(x), 0), np.float32) if is_unknown_class else self.conditions(labels, len(x))
         prepared = np.concatenate([images for images, _, _ in self.batches(x, conditions, seed)])
-        return self.completer.fill_in(
+        filled = self.completer.fill_in(
             prepared,
             known,
             None if is_unknown_class else conditions,
@@ -154,6 +162,11 @@ class TrainedModel:
             show_mean=True,
             progress=progress,
         )
+        return self.in_range(filled)
+
+    def in_range(self, x: np.ndarray) -> np.ndarray:
+        """Images with their pixels in [0, 1], which the mean of a Gaussian p(x|z) can leave; points as they are."""
+        return np.clip(x, 0.0, 1.0) if len(self.data_shape) == 3 else x
 
     def batches(self, x: np.ndarray, conditions: np.ndarray, seed: int) -> tf.data.Dataset:
         """Batches (x, labels, seed) of checked arrays, as `--evaluate` makes them."""

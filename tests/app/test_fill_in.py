@@ -61,6 +61,19 @@ def test_what_is_transparent_is_missing(script, start, tmp_path, capsys):
     assert not both["known"][2, 11, 11]
 
 
+def test_the_transparent_images_are_found_among_many_others(script, start, tmp_path, capsys):
+    start()
+    (tmp_path / "many").mkdir()
+    pixels = np.full((12, 12, 2), 255, np.uint8)
+    for number in range(40):
+        pixels[0, 0, 1] = 0 if number in (33, 37, 38) else 255
+        Image.fromarray(pixels, "LA").save(tmp_path / "many" / f"{number}.png")
+    assert script("--fill_in", "many", "--num_samples", 1, "--max_examples", 2) == 0
+    assert np.load(FILLED / "many/fill_in.npz")["names"].tolist() == ["33.png", "37.png"]
+    assert script("--score", "many", "--num_importance_samples", 0) == 0
+    assert "NOTE: 3 images with transparent pixels, which are white where shown" in capsys.readouterr().out
+
+
 def test_ctrl_c_leaves_earlier_completions_and_no_half_ones(script, start, monkeypatch, capsys):
     start()
     flags = ["--fill_in", "mnist", "--hide", "left", "--max_examples", 2, "--num_samples", 1]
@@ -115,7 +128,7 @@ def test_the_picture_marks_what_was_hidden(tmp_path, drawn):
     known = np.ones((25, 4, 4), bool)
     known[:, 1, 1] = False
     completions = np.full((25, 12, 4, 4, 1), 0.2, np.float32)
-    draw_completions(Album(tmp_path), "fill_in.png", images, known, completions)
+    draw_completions(Album(tmp_path), "fill_in.png", images, known, completions, ["a"] * 20)
     (axes,) = drawn["fill_in.png"].axes
     mosaic = axes.images[0].get_array()
     assert mosaic.shape == (20 * 6 - 2, 12 * 6 - 2, 3)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import pathlib
 import shutil
 
@@ -143,6 +144,30 @@ def test_without_classes_that_it_knows_a_conditional_model_assumes_the_most_prob
     assert np.load("outputs/cvae/mnist/encode/unlabelled/codes.npz")["mean"].shape == (60, 3)
 
 
+def test_a_class_that_the_model_does_not_know_leaves_the_others_known(script, start, tmp_path, capsys):
+    """Also with the name of a file that is no text."""
+    start("--model", "cvae")
+    names = ["3/a.png", "5/b.png", os.fsdecode(b"new/\xff.png")]
+    for number, name in enumerate(names):
+        path = tmp_path / "some" / name
+        path.parent.mkdir(parents=True)
+        Image.new("L", (12, 12), 60 * number).save(path)
+    flags = ["--model", "cvae", "--score", "some", "--num_importance_samples", 2]
+    assert script(*flags) == 0
+    printed = capsys.readouterr().out
+    assert "NOTE: 1 image without a class that the model knows: the most probable one is assumed" in printed
+    assert "NOTE: of the data's classes the model knows 3, 5, by these names" in printed
+    with open("outputs/cvae/mnist/score/some/scores.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == ["3", "5", "new"]
+    assert [row["most_probable_class"] == "" for row in rows] == [True, True, False]
+    assert [row["log_p_x_given_y"] == "" for row in rows] == [False, False, True]
+    assert rows[2]["name"] == r"new/\udcff.png"
+    assert script("--model", "cvae", "--encode", "some") == 0
+    codes = np.load("outputs/cvae/mnist/encode/some/codes.npz")
+    assert codes["most_probable_class"].tolist() == [row["most_probable_class"] for row in rows]
+
+
 def test_a_model_of_several_labels_at_a_time_needs_them(script, capsys, pets):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (40, 12, 12), dtype=np.uint8), rng.integers(0, 2, (40, 3))
@@ -159,7 +184,7 @@ def test_a_model_of_several_labels_at_a_time_needs_them(script, capsys, pets):
     capsys.readouterr()
     for verb in ("--score", "--encode"):
         assert script(*flags, verb, pets, only=True) == 1
-        assert "this model needs the labels of pets, which have none of its classes" in capsys.readouterr().err
+        assert "this model needs the labels of pets, which are not all of its classes" in capsys.readouterr().err
 
 
 def test_points_have_codes_and_scores_but_no_halves(script, capsys):
@@ -247,7 +272,7 @@ WRONG = {  # flags -> exit code, message
     "--fill_in pets --num_importance_samples 3": (2, "goes with training, --evaluate or --score, not with --fill_in"),
     "--fill_in pets": (1, "--fill_in pets: say with --hide what is missing, since no pixels are transparent"),
     "--fill_in mnist_sample": (1, "say with --hide what is missing, since no pixels are transparent"),
-    "--fill_in pets --hide 1e-9": (1, "--hide 1e-9 hides no pixel of images of 12x12"),
+    "--fill_in pets --hide 1e-9": (1, "--hide 1e-09 hides no pixel of images of 12x12"),
     "--fill_in moons --hide left": (1, "moons holds points, the model is of images"),
 }
 

@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 from conftest import CHECKPOINT, metrics
 
 import vae
-from storage.checkpoints import read_header
+from storage.checkpoints import CheckpointError, read_header, save_slim
 
 SLIM = "outputs/vae/mnist/vae_mnist.weights.h5"
 
@@ -45,6 +46,31 @@ def test_a_slim_checkpoint_continues_with_a_new_optimizer(start, script, tmp_pat
     first, last = header["history"][0], header["history"][-1]
     assert last["test_elbo"] > first["test_elbo"], "averages of the new weights, not of the initial ones"
     assert vae.load(tmp_path / "shared/vae_mnist.weights.h5").sample(2).shape == (2, 12, 12, 1)
+
+
+def test_a_slim_checkpoint_of_own_images_is_not_taken_for_a_dataset_of_that_name(script, tmp_path):
+    np.savez(tmp_path / "mnist.npz", images=np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8))
+    assert script("--dataset", "mnist.npz", "--num_epochs", 1, "--hidden_dims", 4, "--run_name", "own") == 0
+    assert script("--slim", "--run_name", "own", "--to", "shared", only=True) == 0
+    slim = "shared/vae_own.weights.h5"
+    flags = ["--evaluate", "--checkpoint", slim, "--num_importance_samples", 0]
+    assert read_header(tmp_path / slim)["config"]["dataset"] == "./mnist"
+    assert script(*flags, "--dataset", "mnist.npz", only=True) == 0
+
+
+def test_slim_does_not_replace_what_it_reads_nor_lose_a_weight(start, script, tmp_path, capsys):
+    start()
+    assert script("--slim", "--to", "model_ckpts/vae/mnist") == 0
+    source = tmp_path / "model_ckpts/vae/mnist/vae_mnist.weights.h5"
+    before = source.read_bytes()
+    assert script("--slim", "--checkpoint", source, "--to", source.parent) == 1
+    assert f"--slim would replace {source} itself" in capsys.readouterr().err
+    assert source.read_bytes() == before
+    model = vae.load(tmp_path / CHECKPOINT).model
+    model.trainable_variables[0].assign(model.trainable_variables[0].numpy() + 7e4)
+    with pytest.raises(CheckpointError, match="beyond the range of 16 bits"):
+        save_slim(model, tmp_path / "large.weights.h5", {})
+    assert not (tmp_path / "large.weights.h5").exists()
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,13 @@ def test_mnist_out_of_reach_is_told_soon_with_the_ways_to_get_it(no_network, tmp
     with pytest.raises(downloads.OutOfReachError) as error:
         load_dataset("mnist", tmp_path)
     assert time.perf_counter() - started < 30
-    for way in ("--data_dir", "train-images-idx3-ubyte.gz", "network", "--dataset mnist_sample", str(tmp_path)):
+    for way in (
+        "--data_dir",
+        "train-images-idx3-ubyte.gz",
+        "network",
+        "or use mnist_sample in its place",
+        str(tmp_path),
+    ):
         assert way in str(error.value)
     assert "\n" not in str(error.value)
 

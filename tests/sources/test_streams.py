@@ -1,5 +1,7 @@
 """Data for a trained model: read block by block, brought to its shape, named."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -88,6 +90,20 @@ def test_what_cannot_be_read_is_skipped_and_blocks_stay_full(folder):
         assert names[0] == "cats/1.png"
         (note,) = stream.notes()
         assert note.startswith(f"skipped 1 of 6 images, which cannot be read: {folder}/cats/0.png (cannot identify")
+
+
+def test_a_part_without_classes_beside_one_with_them_has_empty_labels(tmp_path):
+    save(tmp_path / "mixed/train/cats/0.png")
+    save(tmp_path / "mixed/test/1.png")
+    _, labels, names, _ = read(open_stream(tmp_path / "mixed", "data", SHAPE, split="all"))
+    assert names == ["train/cats/0.png", "test/1.png"]
+    assert labels.tolist() == [[1], [0]]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(DataError, match="no regular file"):
+        open_stream(tmp_path / "pipe.png", "data", SHAPE)
 
 
 def test_a_folder_with_nothing_readable_is_refused(folder):

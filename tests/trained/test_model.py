@@ -71,7 +71,14 @@ def test_labels_as_numbers_names_rows_or_one_for_all_are_the_same(cvae):
     x, numbers = images(6), np.arange(6) % CLASSES
     expected = cvae.encode(x, numbers)[0]
     names = [cvae.class_names[number] for number in numbers]
-    for labels in (list(numbers), names, np.array(names), np.eye(CLASSES)[numbers], tf.constant(numbers)):
+    for labels in (
+        list(numbers),
+        names,
+        np.array(names),
+        np.array(names, object),
+        np.eye(CLASSES)[numbers],
+        tf.constant(numbers),
+    ):
         np.testing.assert_array_equal(cvae.encode(x, labels)[0], expected)
     for one in (1, "bee", np.int64(1)):
         np.testing.assert_array_equal(cvae.encode(x, one)[0], cvae.encode(x, [1] * 6)[0])
@@ -165,11 +172,13 @@ def test_wrong_labels_are_told_in_one_sentence(cvae, labels, message):
     [
         (lambda model: model.decode(np.zeros((2, 3)), 0), r"z has the shape \(2, 3\), expected \(n, 2\)"),
         (lambda model: model.decode([["a", "b"]], 0), "z is of type"),
-        (lambda model: model.sample(0, 0), "num must be a whole number of at least 1, not 0"),
-        (lambda model: model.sample(2.5, 0), "num must be a whole number"),
-        (lambda model: model.sample(2, 0, seed=-1), "seed must be a whole number of at least 0"),
-        (lambda model: model.decode(np.zeros((1, 2)), 0, seed="a"), "seed must be a whole number"),
-        (lambda model: model.log_prob(images(1), 0, 0), "num_importance_samples must be a whole number of at least 1"),
+        (lambda model: model.sample(0, 0), "num must be a whole number from 1 to 1000000, not 0"),
+        (lambda model: model.sample(10**7, 0), "num must be a whole number from 1 to 1000000, not 10000000"),
+        (lambda model: model.sample(1, 0, 2**63), "seed must be a whole number from 0"),
+        (lambda model: model.sample(2.5, 0), "num is of type float, expected a whole number"),
+        (lambda model: model.sample(2, 0, seed=-1), "seed must be a whole number from 0"),
+        (lambda model: model.decode(np.zeros((1, 2)), 0, seed="a"), "seed is of type str, expected a whole number"),
+        (lambda model: model.log_prob(images(1), 0, 0), "num_importance_samples must be a whole number from 1"),
     ],
 )
 def test_wrong_numbers_are_told_in_one_sentence(cvae, call, message):
@@ -198,6 +207,37 @@ def test_completions_keep_what_is_known(model):
 def test_places_that_are_no_booleans_of_the_shape_are_refused(cvae, known):
     with pytest.raises(ValueError, match=r"expected booleans of shape \(3, 6, 6\) or \(6, 6\)"):
         cvae.fill_in(images(3), known, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"class_names": ["a", "b"]}, "there are 2 class names for 3 classes"),
+        ({"class_names": "abc"}, "class_names must be a list of texts, not 'abc'"),
+        ({"class_names": [1, 2, 3]}, "class_names must be a list of texts"),
+        ({"binarize": "sometimes"}, "binarize must be none, dynamic or threshold, not 'sometimes'"),
+        ({"class_probs": [0.5, 0.5]}, "class_probs must be 3 probabilities with the sum 1"),
+        ({"class_probs": [0.5, 0.5, 0.5]}, "class_probs must be 3 probabilities with the sum 1"),
+        ({"class_probs": [1.5, -0.5, 0.0]}, "class_probs must be 3 probabilities with the sum 1"),
+    ],
+)
+def test_a_model_refuses_what_does_not_fit_it(cvae, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        TrainedModel(cvae.model, **arguments)
+
+
+def test_a_conditional_model_needs_to_know_how_many_classes_there_are():
+    with pytest.raises(ValueError, match="a cvae needs num_classes"):
+        vae.build_model("cvae", data_shape=SHAPE)
+
+
+def test_images_stay_in_range_so_that_what_is_drawn_can_be_encoded():
+    model = build("vae", likelihood="sigma")
+    offset = model.model.decoder.offset
+    offset.assign(np.full(offset.shape, 2.0))
+    drawn = model.sample(5)
+    assert drawn.max() == 1.0
+    assert model.encode(drawn)[0].shape == (5, 2)
 
 
 # Checkpoints
