@@ -27,6 +27,7 @@ def pictures(notebook) -> int:
     return sum("image/png" in output.get("data", {}) for cell in code_cells(notebook) for output in cell.outputs)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_finds_what_is_stored_in_it():
     stored = nbformat.read(NOTEBOOK, as_version=4)
     notebook = nbformat.read(NOTEBOOK, as_version=4)

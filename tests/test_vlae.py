@@ -118,6 +118,7 @@ def test_an_unconditional_model_takes_labels_and_ignores_them():
         assert np.array_equal(*(model.prior.sample(3, SEED, model.condition(y)) for y in (labels, others))) == is_same
 
 
+@pytest.mark.slow
 def test_training_prefers_a_window_where_pixels_follow_their_neighbours():
     """On images of stripes the pixels above tell all but the first row: with a window the code has nothing to say."""
     stripes = np.array(list(itertools.product([0.0, 1.0], repeat=7)), np.float32)

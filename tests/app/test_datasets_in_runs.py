@@ -146,7 +146,7 @@ def test_a_moved_folder_is_taken_and_a_changed_one_is_not(script, tmp_path, colo
 
 def test_image_size_brings_images_to_one_size(script, colour_folder, idx_folder, capsys):
     Image.new("RGB", (30, 20)).save(colour_folder / "red" / "large.png")
-    flags = ["--dataset", colour_folder, "--num_epochs", 1, "--hidden_dims", 4, "--latent_size", 2]
+    flags = ["--dataset", colour_folder, "--num_epochs", 1, "--hidden_dims", 4, "--prior", "standard"]
     assert script(*flags) == 1
     assert "choose one size for all with --image_size" in capsys.readouterr().err
     assert script(*flags, "--image_size", 8, 6) == 0
@@ -171,7 +171,8 @@ def test_two_images_and_class_names_that_mean_something_to_matplotlib(script, tm
     for name in ("_$\\frac$", "price $5"):
         (tmp_path / "odd" / name).mkdir(parents=True)
         Image.new("L", (4, 4), 200).save(tmp_path / "odd" / name / "a.png")
-    assert script("--dataset", tmp_path / "odd", "--is_cvae", "--num_epochs", 1, "--hidden_dims", 4) == 0
+    flags = ["--is_cvae", "--prior", "standard", "--num_epochs", 1, "--hidden_dims", 4]
+    assert script("--dataset", tmp_path / "odd", *flags) == 0
     assert (tmp_path / "outputs/cvae/odd/samples.png").exists()
 
 

@@ -122,7 +122,7 @@ def test_without_classes_that_it_knows_a_conditional_model_assumes_the_most_prob
     script, start, small_blocks, idx_folder, capsys
 ):
     """On its own images without their labels it must assume mostly the right ones, with the same p(x)."""
-    start("--model", "cvae", "--num_epochs", "20", "--prior", "standard")
+    start("--model", "cvae", "--num_epochs", "12", "--prior", "standard")
     from data import load_dataset
 
     test = load_dataset("mnist", str(idx_folder)).test

@@ -94,6 +94,7 @@ def test_completions_are_draws_from_the_exact_conditional(kind, labels):
     assert max(distances(kind, labels)) < FAR
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "labels"), CASES)
 def test_chains_that_accept_every_move_fail_that_test(kind, labels):
     assert max(distances(kind, labels, free_moves=50, moves=0)) > 2 * FAR

@@ -339,6 +339,7 @@ def test_mixed_precision_changes_what_networks_compute_in_and_nothing_else(netwo
         assert np.any(mixed != plain)
 
 
+@pytest.mark.slow
 def test_mixed_precision_is_kept_until_it_is_turned_off(script):
     assert script("--mixed_precision", "--num_epochs", "1") == 0
     checkpoint = pathlib.Path("model_ckpts/vae/mnist/vae.weights.h5")
