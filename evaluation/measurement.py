@@ -161,7 +161,8 @@ def bits_per_dim(log_p: float | np.ndarray, data_shape: Sequence[int]) -> float 
 
 def mean_and_error(name: str, values: Sequence[float]) -> dict[str, float]:
     """The mean over the examples and, of more than one, its standard error."""
-    figures = {name: float(np.mean(values))}
+    values = np.asarray(values, np.float64)
+    figures = {name: float(values.mean())}
     if len(values) > 1:
         figures[f"{name}_standard_error"] = float(np.std(values, ddof=1) / math.sqrt(len(values)))
     return figures

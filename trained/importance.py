@@ -115,7 +115,7 @@ def log_likelihoods(
     "log_p_x" for a model without labels; for a conditional one "log_p_x_given_y" with the true labels y, if the
     batches have them, and, where `class_probs` gives p(y), the marginal "log_p_x" = log sum_y p(y) p(x|y).
 
-    For the marginal a pilot of a few draws scores every class. The true class, and each class that matters, is
+    For the marginal a pilot of a few draws scores every class. Each class that matters is
     scored again with `num_samples` fresh draws. So on average each summand is right or too low, and log_p_x is a bound.
 
     `first` is the number of the first example, where many are scored in several calls; `pilot` the result of
@@ -131,11 +131,11 @@ def log_likelihoods(
     log_p_xy = pilot_log_p_xy(weighter, x, class_probs, seed=seed, first=first) if pilot is None else pilot.copy()
     matters = log_p_xy > NEGLIGIBLE + np.logaddexp.reduce(log_p_xy, axis=1, keepdims=True)
     matters[np.arange(len(x)), log_p_xy.argmax(axis=1)] = True  # also where all are too low for that comparison
-    matters |= labels > 0
-    examples, classes = np.nonzero(matters)
+    examples, classes = np.nonzero(matters | (labels > 0))
     one_hot = np.eye(len(class_probs), dtype=np.float32)
     log_p = weighter.log_p(x, one_hot[classes], examples, num_samples=num_samples, seed=seed, first=first)
-    log_p_xy[examples, classes] = log_p + log_of(class_probs)[classes]
+    # The marginal is the same with labels and without: a true class that does not matter keeps the pilot's score.
+    log_p_xy[matters] = (log_p + log_of(class_probs)[classes])[matters[examples, classes]]
     marginal = {"log_p_x": np.logaddexp.reduce(log_p_xy, axis=1)}
     return {"log_p_x_given_y": log_p[labels[examples, classes] > 0]} | marginal if labels.any() else marginal
 

@@ -251,10 +251,10 @@ def test_log_prob_is_what_evaluate_reports(start, script, idx_folder, flags):
     figures = metrics(f"outputs/{name}/mnist")["test"]
     model = vae.load(f"model_ckpts/{name}/mnist/{name}.weights.h5")
     test = load_dataset("mnist", str(idx_folder)).test
-    assert model.log_prob(test.x, None, 5, seed=2).mean() == pytest.approx(figures["log_p_x"], rel=1e-6)
+    assert model.log_prob(test.x, None, 5, seed=2).mean() == pytest.approx(figures["log_p_x"], rel=1e-12)
     if flags:
         of_class = model.log_prob(test.x, test.labels, 5, seed=2)
-        assert of_class.mean() == pytest.approx(figures["log_p_x_given_y"], rel=1e-6)
+        assert of_class.mean() == pytest.approx(figures["log_p_x_given_y"], rel=1e-12)
 
 
 def test_a_checkpoint_without_class_frequencies_still_loads(trained, tmp_path, monkeypatch):
