@@ -141,8 +141,8 @@ class Measurement:
             "num_importance_samples": num_samples,
             **self.conditions,
             "num_examples_outside": len(scores_outside),
-            "log_p_x": float(scores.mean()),
-            "log_p_x_outside": float(scores_outside.mean()),
+            "log_p_x": float(np.mean(scores, dtype=np.float64)),
+            "log_p_x_outside": float(np.mean(scores_outside, dtype=np.float64)),
         }
         names = f"{self.dataset.name} ({self.dataset.split})", f"{ood_dataset.name} (other)"
         return figures, dict(zip(names, (scores, scores_outside), strict=True))
