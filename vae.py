@@ -11,6 +11,7 @@ likelihood gives p(x|z). All terms are in nats per example:
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -337,6 +338,15 @@ def load(path: str | os.PathLike) -> TrainedModel:
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} holds a model that cannot be built here: {error}") from error
     load_weights(model, path)
+    return in_use(model, header, path)
+
+
+def in_use(model: VAE, header: Mapping[str, Any], path: str | os.PathLike) -> TrainedModel:
+    """The model with what the header of its checkpoint, at `path`, says about its classes and pixels.
+
+    Raises:
+        CheckpointError: if that does not fit the model.
+    """
     try:  # a program of the user's own may have written the checkpoint without these, or otherwise
         data, config = header.get("dataset", {}), header.get("config", {})
         binarize = config.get("binarize", "none")

@@ -136,7 +136,7 @@ def save_labelled_images(
             axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
             axes.set_axis_off()
             axes.text(0.5, -0.03, plain(label), fontsize=10, ha="center", va="top", transform=axes.transAxes)
-            short = name if len(name) <= LONGEST_NAME else f"...{name[3 - LONGEST_NAME :]}"
+            short = end_of(name, LONGEST_NAME)
             axes.text(
                 0.5, -0.03 - 0.17 / (row_height - LABEL_HEIGHT), plain(short), fontsize=6, color="0.35", ha="center",
                 va="top", transform=axes.transAxes,
@@ -437,6 +437,11 @@ def frame(curves: Sequence[Sequence[float]]) -> tuple[float, float]:
     late = np.concatenate([values[len(values) // 2 if len(values) >= LONG_RUN else 0 :] for values in curves])
     margin = 0.15 * np.ptp(late) or 1.0
     return late.min() - margin, late.max() + margin
+
+
+def end_of(name: str, longest: int) -> str:
+    """The name, or its end after three dots, in at most so many letters."""
+    return name if len(name) <= longest else f"...{name[3 - longest :]}"
 
 
 def plain(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from app.on_data import make_destination, print_notes, walk
+from app.on_data import make_destination, names_of_chosen, print_notes, walk
 from app.run import Run
 from pictures.album import Album
 from pictures.latent_space import MOST_CODES, draw_codes
@@ -20,10 +20,7 @@ def encode(run: Run, trained: TrainedModel, stream: Stream) -> None:
     for first, block in walk(stream, "encoding"):
         given = conditioner.condition(block.x, block.labels, first)
         if trained.is_conditional:
-            assumed += [
-                trained.class_names[row.argmax()] if chosen else ""
-                for row, chosen in zip(given.labels, given.chosen, strict=True)
-            ]
+            assumed += names_of_chosen(trained, given.chosen_classes)
         for x, conditions, _ in given.batches:
             mean, logvar = trained.model.encode(x, conditions)
             means.append(mean.numpy())

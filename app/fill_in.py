@@ -6,13 +6,13 @@ import numpy as np
 import tqdm
 
 from app.on_data import make_destination, print_notes, walk
-from app.rules import FlagError
+from app.rules import NOTHING_MISSING, FlagError
 from app.run import Run
 from pictures.album import Album
 from pictures.completions import MOST_IMAGES, draw_completions
 from sources.streams import Block, Stream
 from storage.files import replacing
-from trained.inputs import shared_classes
+from trained.conditions import Conditioner
 from trained.model import TrainedModel
 
 
@@ -28,9 +28,7 @@ def fill_in(run: Run, trained: TrainedModel, stream: Stream) -> None:
     folder, name = make_destination(run, "fill_in", stream), "_".join(filter(None, ["fill_in", settings.hide]))
     labels = None
     if trained.is_conditional and trained.class_probs is None:
-        labels = np.zeros((len(examples.x), len(trained.class_names)), np.uint8)
-        of_data, of_model = shared_classes(stream.class_names, trained.class_names)
-        labels[:, of_model] = examples.labels[:, of_data]
+        labels = Conditioner(trained, stream.class_names, settings.seed).own_labels(examples.labels)
     num = settings.num_samples
     with tqdm.tqdm(total=len(examples.x) * num, desc="completing", unit="draw", disable=None) as bar:
         completions = trained.fill_in(
@@ -73,7 +71,7 @@ def incomplete_examples(stream: Stream, hide: str | None, most: int, seed: int) 
     if not num_found:
         if hide:
             raise FlagError(f"--hide {hide} hides no pixel of images of {stream.data_shape[0]}x{stream.data_shape[1]}")
-        raise FlagError(f"--fill_in {stream.name}: say with --hide what is missing, since no pixels are transparent")
+        raise FlagError(NOTHING_MISSING.format(data=stream.name))
     fields = [field.name for field in dataclasses.fields(Block)]
     return Block(**{name: np.concatenate([getattr(block, name) for block in found]) for name in fields}), num_whole
 

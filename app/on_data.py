@@ -3,6 +3,7 @@
 import pathlib
 from collections.abc import Iterator
 
+import numpy as np
 import tqdm
 
 from app.run import Run
@@ -10,6 +11,7 @@ from sources.batches import TEST_BATCH_SIZE
 from sources.streams import Block, Stream
 from storage.files import make_folder
 from trained.conditions import Conditioner
+from trained.model import TrainedModel
 
 
 def make_destination(run: Run, verb: str, stream: Stream) -> pathlib.Path:
@@ -41,3 +43,8 @@ def print_notes(stream: Stream, conditioner: Conditioner | None = None) -> None:
     shared = [stream.class_names[number] for number in conditioner.of_data]
     if 0 < len(shared) < max(len(stream.class_names), len(conditioner.trained.class_names)):
         print(f"NOTE: of the data's classes the model knows {', '.join(shared)}, by these names")
+
+
+def names_of_chosen(trained: TrainedModel, numbers: np.ndarray) -> list[str]:
+    """The names of the classes that a model chose; empty where the number is negative, since none was chosen."""
+    return [trained.class_names[number] if number >= 0 else "" for number in numbers]

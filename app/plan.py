@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from app.folders import is_newer, previous
 from app.inputs import open_checkpoint, open_dataset
 from app.records import read_history
-from app.rules import FlagError, verbs_of
+from app.rules import NOTHING_MISSING, FlagError, verbs_of
 from app.run import Run, resolve
 from app.settings import DEFAULTS, ON_DATA
 from app.values import suggestion
@@ -163,7 +163,7 @@ def open_stream_of(run: Run, header: Mapping[str, Any] | None) -> "Stream | None
     if settings.fill_in and stream.is_points:
         raise FlagError(f"--fill_in is for images, and {stream.name} are points")
     if settings.fill_in and not settings.hide and not stream.may_be_transparent:
-        raise FlagError(f"--fill_in {stream.name}: say with --hide what is missing, since no pixels are transparent")
+        raise FlagError(NOTHING_MISSING.format(data=stream.name))
     if settings.max_examples and (settings.score or settings.hide):
         stream = stream.choose(settings.max_examples, settings.seed)
     return stream

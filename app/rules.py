@@ -18,7 +18,7 @@ CLUSTER = (
     '{"cluster": {"worker": ["host1:12345", "host2:12345"]}, "task": {"type": "worker", "index": 0}}, the index being '
     "the worker's own"
 )
-
+NOTHING_MISSING = "--fill_in {data}: say with --hide what is missing, since no pixels are transparent"
 
 DENSITIES = [name for name, entry in LIKELIHOODS.items() if entry.pixels is None]
 OF_PIXELS = [name for name in LIKELIHOODS if name not in DENSITIES]

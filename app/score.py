@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from app import report
-from app.on_data import make_destination, print_notes, walk
+from app.on_data import make_destination, names_of_chosen, print_notes, walk
 from app.plan import find_inliers
 from app.records import write_table
 from app.run import Run
@@ -61,7 +61,7 @@ def chosen_classes(trained: TrainedModel, chosen: np.ndarray | None) -> dict[str
     """The column of the classes that the model chose itself, if it did; others are left empty."""
     if chosen is None or chosen.max() < 0:
         return {}
-    return {CHOSEN: [trained.class_names[number] if number >= 0 else "" for number in chosen]}
+    return {CHOSEN: names_of_chosen(trained, chosen)}
 
 
 def write_scores(

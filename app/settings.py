@@ -19,7 +19,7 @@ from typing import Any
 
 from app import values
 from app.values import one_of, real, whole
-from parts.catalogue import ACTIVATIONS, LIKELIHOODS, MODELS, NETWORKS, PRIORS
+from parts.catalogue import ACTIVATIONS, BINARIZATIONS, LIKELIHOODS, MODELS, NETWORKS, PRIORS
 
 ON_DATA = ("encode", "score", "fill_in")  # verbs that put a trained model to use on data that the flag names
 ALONE = (*ON_DATA, "slim")  # verbs that go with no other
@@ -203,7 +203,7 @@ class Settings:
     )  # fmt: skip
     offline: bool = row(False, DATA, "never use the network", switch=True)
     binarize: str = choice(
-        "none", DATA, ("none", "dynamic", "threshold"), "make pixels binary; dynamic: drawn anew at every use, with "
+        "none", DATA, BINARIZATIONS, "make pixels binary; dynamic: drawn anew at every use, with "
         "the grey value as probability; threshold: cut at 1/2",
         by={"vlae drawings": "dynamic", "vlae drawings levels": "none"},
         fixed=True, reported=True

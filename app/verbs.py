@@ -24,12 +24,11 @@ from storage.checkpoints import all_variables, load_weights
 from storage.errors import UserError
 from storage.files import make_folder
 from storage.locks import holding
-from trained.model import TrainedModel
 from training import devices
 from training.interrupts import Stopped
 from training.loop import compile_model
 from training.state import TrainingState
-from vae import VAE, build_model
+from vae import VAE, build_model, in_use
 
 USES = {"encode": encode, "score": score, "fill_in": fill_in}
 
@@ -78,7 +77,7 @@ def perform_on(plan: Plan, strategy: tf.distribute.Strategy) -> None:
             return
         if plan.stream is not None:
             use = next(use for verb, use in USES.items() if getattr(settings, verb))
-            use(run, trained_model(run, model, header), plan.stream)
+            use(run, in_use(model, header, run.source), plan.stream)
             return
         make_folder(run.folders.outputs)
         with saying_what_is_missing() if settings.train else contextlib.nullcontext():
@@ -113,12 +112,6 @@ def start_optimizer(run: Run, model: VAE, header: Mapping[str, Any]) -> None:
         print(f"NOTE: {run.source} is a slim checkpoint: its weights were rounded, and the optimizer starts anew")
     else:
         model.optimizer.iterations.assign(header["iterations"])
-
-
-def trained_model(run: Run, model: VAE, header: Mapping[str, Any]) -> TrainedModel:
-    """The model with what its checkpoint says about its classes."""
-    data = header["dataset"]
-    return TrainedModel(model, data["class_names"], binarize=run.settings.binarize, class_probs=data.get("class_probs"))
 
 
 def refuse_other_workers(run: Run, model: VAE, dataset: Dataset, state: TrainingState) -> None:

@@ -65,7 +65,7 @@ class Scorer:
             likelihood = next(name for name in LIKELIHOODS if name in scores)
             scores["ratio_to_png"] = scores[likelihood] + png_bits(x) * math.log(2)
         if trained.is_conditional:
-            scores["most_probable_class"] = np.where(given.chosen, given.labels.argmax(axis=1), -1)
+            scores["most_probable_class"] = given.chosen_classes
         return scores
 
 

@@ -59,6 +59,7 @@ NETWORKS = {
 }
 PRIORS = ("standard", "gaussian", "flow", "mixture")
 ACTIVATIONS = ("gelu", "leaky_relu", "relu", "elu")
+BINARIZATIONS = ("none", "dynamic", "threshold")  # of pixels
 
 
 def bound_on(arguments: Mapping[str, Any]) -> str:

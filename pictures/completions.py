@@ -39,7 +39,7 @@ def draw_completions(
         album.path(name),
         images,
         title="Images completed: what is blue was missing",
-        row_labels=[name if len(name) <= LONGEST_NAME else f"...{name[3 - LONGEST_NAME :]}" for name in names],
+        row_labels=[visualize.end_of(name, LONGEST_NAME) for name in names],
         column_labels=labels,
         caption=album.caption,
     )

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from parts.likelihoods import sum_per_example
 from parts.priors import normal_log_prob
+from trained.importance import log_of
 
 CHAINS, FEW = 100, 20  # that run at once, or where they are fewer; always padded, so there are two compilations
 STARTS = 8  # codes from the prior, of which each chain starts at one
@@ -84,8 +85,7 @@ class Completer:
         if conditions is None:
             num_classes = self.model.arguments["num_classes"]
             probs = np.full(num_classes, 1.0) if class_probs is None else np.asarray(class_probs, np.float64)
-            with np.errstate(divide="ignore"):
-                log_p_y = np.log(probs / probs.sum())  # -inf for a class that training never saw
+            log_p_y = log_of(probs / probs.sum())
             candidates = np.eye(num_classes, dtype=np.float32)[None]  # (1, classes, classes)
             pilot_seed, base = tf.unstack(tf.random.split(base, 2))
             log_r_y = self.class_proposals(x, known, candidates[0], log_p_y, pilot_seed)

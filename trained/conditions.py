@@ -28,8 +28,10 @@ class Conditioned:
     log_p_xy: np.ndarray | None = None
 
     @property
-    def labels(self) -> np.ndarray:
-        return np.concatenate([labels for _, labels, _ in self.batches])
+    def chosen_classes(self) -> np.ndarray:
+        """The number of the class of each example whose label was chosen, -1 for the others: (n,)"""
+        labels = np.concatenate([labels for _, labels, _ in self.batches])
+        return np.where(self.chosen, labels.argmax(axis=1), -1)
 
 
 class Conditioner:
@@ -49,12 +51,17 @@ class Conditioner:
         shared = shared_classes(class_names, trained.class_names) if trained.is_conditional else ([], [])
         self.of_data, self.of_model = shared
 
+    def own_labels(self, labels: np.ndarray) -> np.ndarray:
+        """Labels (n, classes) of the data as rows of the model's classes; of width 0 if it takes none."""
+        rows = np.zeros((len(labels), len(self.trained.class_names) if self.trained.is_conditional else 0), np.float32)
+        rows[:, self.of_model] = labels[:, self.of_data]
+        return rows
+
     def condition(self, x: np.ndarray, labels: np.ndarray, first: int) -> Conditioned:
         """Examples (n, ...) with labels (n, classes) of the data; `first` is the number of the first one, a multiple of
         the size of a batch."""
         trained = self.trained
-        conditions = np.zeros((len(x), len(trained.class_names) if trained.is_conditional else 0), np.float32)
-        conditions[:, self.of_model] = labels[:, self.of_data]
+        conditions = self.own_labels(labels)
         examples, first_batch = Examples(x, conditions), first // TEST_BATCH_SIZE
         batches = [*evaluation_batches(examples, seed=self.seed, binarize=trained.binarize, first=first_batch)]
         chosen = np.zeros(len(x), bool)

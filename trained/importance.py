@@ -115,8 +115,8 @@ def log_likelihoods(
     "log_p_x" for a model without labels; for a conditional one "log_p_x_given_y" with the true labels y, if the
     batches have them, and, where `class_probs` gives p(y), the marginal "log_p_x" = log sum_y p(y) p(x|y).
 
-    For the marginal a pilot of a few draws scores every class. Each class that matters is
-    scored again with `num_samples` fresh draws. So on average each summand is right or too low, and log_p_x is a bound.
+    For the marginal a pilot of a few draws scores every class. Each class that matters is scored again with
+    `num_samples` fresh draws. So on average each summand is right or too low, and log_p_x is a bound.
 
     `first` is the number of the first example, where many are scored in several calls; `pilot` the result of
     `pilot_log_p_xy`, if it is known.

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-BINARIZE = ("none", "dynamic", "threshold")
+from parts.catalogue import BINARIZATIONS
+
 MOST = 1_000_000  # of whatever is drawn in one call
 
 
@@ -128,8 +129,8 @@ def names_of_classes(names: Any, num: int) -> tuple[str, ...]:
 
 def way_to_binarize(word: Any) -> str:
     """The word, if it is a way to binarize pixels; else raises a ValueError."""
-    if word not in BINARIZE:
-        raise ValueError(f"binarize must be {', '.join(BINARIZE[:-1])} or {BINARIZE[-1]}, not {word!r:.60}")
+    if word not in BINARIZATIONS:
+        raise ValueError(f"binarize must be {', '.join(BINARIZATIONS[:-1])} or {BINARIZATIONS[-1]}, not {word!r:.60}")
     return word
 
 
