@@ -81,7 +81,9 @@ def make_plan(source: Source) -> Plan:
     given, header = source.given, source.header
     verbs = verbs_of(given)
     if source.setting("tensorboard") and "train" in verbs:
-        require_tensorboard()
+        require("tensorboard", "tensorboard", "--tensorboard")
+    if verbs & {"compress", "decompress"}:
+        require("constriction", "compression", f"--{verbs.pop()}")
     dataset, fallback_from, notes = None, None, []
     of_points = header is not None and len(header["model"]["data_shape"]) == 1
     draws_points = "sample" in verbs and of_points  # they are shown beside the data
@@ -94,10 +96,10 @@ def make_plan(source: Source) -> Plan:
     return Plan(run, header, dataset, open_other_data(run, dataset), stream, [*run.notes, *notes])
 
 
-def require_tensorboard() -> None:
-    """Raise a FlagError where TensorBoard is not installed."""
-    if importlib.util.find_spec("tensorboard") is None:
-        raise FlagError("--tensorboard needs the package tensorboard: pip install -r requirements-tensorboard.txt")
+def require(package: str, requirements: str, flag: str) -> None:
+    """Raise a FlagError where a package is not installed that only this flag needs."""
+    if importlib.util.find_spec(package) is None:
+        raise FlagError(f"{flag} needs the package {package}: pip install -r requirements-{requirements}.txt")
 
 
 def refuse_figures_of_another_run(run: Run, header: Mapping[str, Any] | None) -> None:
@@ -164,7 +166,7 @@ def open_stream_of(run: Run, header: Mapping[str, Any] | None) -> "Stream | None
         raise FlagError(f"--fill_in is for images, and {stream.name} are points")
     if settings.fill_in and not settings.hide and not stream.may_be_transparent:
         raise FlagError(NOTHING_MISSING.format(data=stream.name))
-    if settings.max_examples and (settings.score or settings.hide):
+    if settings.max_examples and (settings.score or settings.compress or settings.hide):
         stream = stream.choose(settings.max_examples, settings.seed)
     return stream
 

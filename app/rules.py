@@ -99,6 +99,19 @@ RULES = (
         "--labels contradicts --unconditional, which ignores them",
         of_flags=True,
     ),
+    Rule(("levels", "lossy"), lambda levels, lossy: not lossy, "--levels goes with --lossy", of_flags=True),
+    Rule(
+        ("append", "lossy"),
+        lambda append, lossy: append and lossy,
+        "--append is for images without loss, and contradicts --lossy",
+        of_flags=True,
+    ),
+    Rule(
+        ("append", "to"),
+        lambda append, to: append and to is None,
+        "--append needs --to with the file to which the images are added",
+        of_flags=True,
+    ),
     Rule(
         ("num_replicas", "strategy"),
         lambda num_replicas, strategy: num_replicas and strategy != "mirrored",
@@ -159,7 +172,8 @@ def refuse_flags(given: Mapping[str, Any]) -> str | None:
     for name in given:
         if ROWS[name].strict and not verbs & {*ROWS[name].verbs}:
             return f"--{name} goes with {verb_list(ROWS[name].verbs)}, not with {verb_list(verbs)}"
-    assumed = {"strategy": "none"} if "num_replicas" in given else {}
+    needed = {"num_replicas": {"strategy": "none"}, "levels": {"lossy": False}, "append": {"to": None}}
+    assumed = {name: value for flag, setting in needed.items() if flag in given for name, value in setting.items()}
     if given.get("strategy") == "multi_worker" and (reason := wrong_cluster(os.environ.get("TF_CONFIG"))):
         return f"--strategy multi_worker: TF_CONFIG {reason}; it should be like {CLUSTER}"
     return contradiction(assumed | dict(given))

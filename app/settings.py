@@ -21,8 +21,13 @@ from app import values
 from app.values import one_of, real, whole
 from parts.catalogue import ACTIVATIONS, BINARIZATIONS, LIKELIHOODS, MODELS, NETWORKS, PRIORS
 
-ON_DATA = ("encode", "score", "fill_in")  # verbs that put a trained model to use on data that the flag names
-ALONE = (*ON_DATA, "slim")  # verbs that go with no other
+ON_DATA = (
+    "encode",
+    "score",
+    "fill_in",
+    "compress",
+)  # verbs that put a trained model to use on data that the flag names
+ALONE = (*ON_DATA, "decompress", "slim")  # verbs that go with no other
 VERBS = ("train", "evaluate", "sample", "compare", *ALONE)
 SPLITS = ("test", "train", "all")
 FEW_STEPS, COLOUR_STEPS, MOST_PICTURES, MOST_EPOCHS = 1500, 2000, 5, 100  # of runs on few images
@@ -46,6 +51,7 @@ class Row:
         models: those that have it.
         reported: metrics.json has it.
         builds_model: it is an argument of vae.build_model.
+        sets_optimizer: it is an argument of the optimizer of those models.
         per_machine: the machines of one training may differ in it.
         per_epoch: a continued run may change it; the run records the epoch from which each value holds.
     """
@@ -69,6 +75,7 @@ class Row:
     models: tuple[str, ...] = tuple(MODELS)
     reported: bool = False
     builds_model: bool = False
+    sets_optimizer: bool = False
     per_machine: bool = False
     per_epoch: bool = False
 
@@ -112,15 +119,17 @@ def choice(default: str | None, group: str, choices: typing.Iterable[str], help:
 
 
 WHAT, EVALUATION, DATA, MODEL = "what to do (default: --train)", "evaluation", "data", "model"
-ON = "codes, scores and completions"
+ON = "codes, scores, completions and small files"
 TRAINING, FILES, MACHINE = "training", "files and pictures", "machine"
 OF_TRAINING = {"verbs": ("train",), "kept": True}
 OF_FIGURES = {"verbs": ("train", "evaluate"), "strict": True}
 OF_DATA = {"verbs": ON_DATA, "strict": True}
+OF_COMPRESSION = {"verbs": ("compress",), "strict": True}
 WRITING = {"verbs": ALONE, "strict": True}
 OF_DRAWING = {"verbs": ("train", "sample")}
 EVERYWHERE = {"verbs": VERBS}
 PER_EPOCH = {**OF_TRAINING, "per_epoch": True, "reported": True}
+OF_MUON = {**PER_EPOCH, "models": ("vlae",), "added_later": True, "sets_optimizer": True}
 ARCHITECTURE = {"fixed": True, "reported": True, "builds_model": True}
 
 
@@ -150,6 +159,14 @@ class Settings:
         "(fill_in.png, fill_in.npz)",
         values.dataset(), metavar="NAME_OR_PATH", default_text="none", **EVERYWHERE
     )  # fmt: skip
+    compress: str | None = row(
+        None, WHAT, "write these images to a small file, without loss unless --lossy says otherwise (FILE.vz)",
+        values.dataset(), metavar="NAME_OR_PATH", default_text="none", **EVERYWHERE
+    )  # fmt: skip
+    decompress: str | None = row(
+        None, WHAT, "the images of a file that --compress wrote", values.path, metavar="FILE", default_text="none",
+        **EVERYWHERE
+    )  # fmt: skip
     slim: bool = row(
         False, WHAT, "write a small checkpoint to hand on: the weights alone, in 16 bits", switch=True, verbs=VERBS
     )
@@ -160,8 +177,9 @@ class Settings:
         verbs=("train", "evaluate", "score"), strict=True
     )  # fmt: skip
     max_examples: int | None = row(
-        None, EVALUATION, "evaluate on N held-out examples, score N or complete N, chosen at random", whole(1),
-        metavar="N", default_text="all; 20 for --fill_in", verbs=("train", "evaluate", "score", "fill_in"), strict=True
+        None, EVALUATION, "evaluate on N held-out examples, score, complete or compress N, chosen at random", whole(1),
+        metavar="N", default_text="all; 20 for --fill_in", verbs=("train", "evaluate", "score", "fill_in", "compress"),
+        strict=True
     )  # fmt: skip
     ood_dataset: str | None = row(
         None, EVALUATION, "another dataset, or noise: how well the bound on log p(x) separates the test set from it",
@@ -172,8 +190,8 @@ class Settings:
         None, ON, SPLITS, "which part of the data to use, where they have such parts", default_text="test", **OF_DATA
     )
     to: str | None = row(
-        None, ON, "folder to write to", values.path, metavar="FOLDER",
-        default_text="OUTPUT_DIR/MODEL/RUN/VERB/DATA, or OUTPUT_DIR/MODEL/RUN for --slim", **WRITING
+        None, ON, "folder to write to; for --compress a file, for --decompress a folder or an .npz file", values.path,
+        metavar="PATH", default_text="OUTPUT_DIR/MODEL/RUN/VERB/DATA, or OUTPUT_DIR/MODEL/RUN for --slim", **WRITING
     )  # fmt: skip
     inliers: tuple[str, ...] = row(
         (), ON, "names or numbers of the usual classes: how well each score tells the others from them (AUROC)",
@@ -184,6 +202,14 @@ class Settings:
         "number between 0 and 1, that share of its pixels at random",
         values.hidden, metavar="PART", default_text="transparent pixels only", verbs=("fill_in",), strict=True
     )  # fmt: skip
+    lossy: bool = row(
+        False, ON, "keep the codes alone: a few bytes an image, which comes back redrawn", switch=True, **OF_COMPRESSION
+    )
+    levels: float = row(
+        1.0, ON, "levels of a latent in two standard deviations of its posterior: more keep more, for more bytes",
+        real(0.01, 100), metavar="X", **OF_COMPRESSION
+    )  # fmt: skip
+    append: bool = row(False, ON, "add the images to those in the file of --to", switch=True, **OF_COMPRESSION)
 
     model: str = choice(
         "vae", MODEL, MODELS, "the model: VAE, conditional VAE or lossy VAE", fixed=True, builds_model=True
@@ -240,7 +266,8 @@ class Settings:
     prior: str = choice(
         "standard", MODEL, PRIORS, "p(z), or p(z|y) where labels reach it: N(0, I), a Gaussian, an autoregressive "
         "flow, or autoregressive mixtures of Gaussians",
-        by={"few colour": "flow", "few photographs": "flow", "cvae": "flow", "vlae": "flow"}, added_later=True,
+        by={"few colour": "flow", "few photographs": "flow", "cvae": "flow", "vlae": "flow",
+            "vlae drawings": "mixture"}, added_later=True,
         **ARCHITECTURE
     )  # fmt: skip
     unconditional: bool = row(
@@ -269,9 +296,20 @@ class Settings:
         **OF_TRAINING
     )  # fmt: skip
     learning_rate: float = row(
-        1e-3, TRAINING, "learning rate of Adam; a VLAE's Muon divides it by 1 + t / 2000 in step t",
-        real(values.SMALLEST, 1e30), aliases=("--lr",), metavar="X", by={"drawings many": 2e-3, "vlae images": 2e-3},
-        **PER_EPOCH
+        1e-3, TRAINING, "learning rate", real(values.SMALLEST, 1e30), aliases=("--lr",), metavar="X",
+        by={"drawings many": 2e-3, "vlae images": 2e-3}, **PER_EPOCH
+    )  # fmt: skip
+    lr_decay_steps: int = row(
+        2000, TRAINING, "steps after which the learning rate is half; in step t it is divided by 1 + t / N", whole(1),
+        metavar="N", by={"vlae drawings many": 4000}, **OF_MUON
+    )  # fmt: skip
+    weight_decay: float = row(
+        0.0, TRAINING, "what kernels shrink by in a step, in learning rates", real(0, 1e30), metavar="X",
+        by={"vlae drawings many": 0.1}, **OF_MUON
+    )  # fmt: skip
+    averaging: float = row(
+        0.9995, TRAINING, "momentum of the running average of the weights", real(0, 1), metavar="X",
+        by={"vlae drawings many": 0.9997}, **OF_MUON
     )  # fmt: skip
     beta: float = row(1.0, TRAINING, "weight of the rate in the loss", real(0), metavar="X", **PER_EPOCH)
     warmup_epochs: float = row(

@@ -75,6 +75,12 @@ def perform_on(plan: Plan, strategy: tf.distribute.Strategy) -> None:
             train(run, model, dataset, state, header)
         if not is_chief:
             return
+        if settings.compress or settings.decompress:
+            from app.compress import compress, decompress  # only now: the coder is not installed everywhere
+
+            trained = in_use(model, header, run.source)
+            compress(run, trained, plan.stream) if settings.compress else decompress(run, trained)
+            return
         if plan.stream is not None:
             use = next(use for verb, use in USES.items() if getattr(settings, verb))
             use(run, in_use(model, header, run.source), plan.stream)
@@ -101,7 +107,8 @@ def make_model(run: Run, dataset: Dataset | None) -> VAE:
         raise FlagError(str(error)) from None
     if run.source is None:
         model.start_at_mean(dataset.mean())
-    compile_model(model, settings.learning_rate)
+    optimizer_settings = [name for name in names(sets_optimizer=True) if settings.model in ROWS[name].models]
+    compile_model(model, settings.learning_rate, **{name: getattr(settings, name) for name in optimizer_settings})
     return model
 
 

@@ -153,7 +153,7 @@ def test_a_run_draws_and_saves_every_epoch(trained_vlae):
     assert {name: figures[name] for name in ("binarize", "likelihood", "prior", "window", "network")} == {
         "binarize": "dynamic",
         "likelihood": "bernoulli",
-        "prior": "flow",
+        "prior": "mixture",
         "window": 3,
         "network": "conv",
     }
@@ -248,7 +248,7 @@ UNCONDITIONAL = [*SMALL, "--network", "mlp", "--window", 0, "--latent_size", 2, 
 
 def test_unconditional_ignores_the_labels_of_the_data_and_the_probes_do_not(script, start, capsys):
     start(*map(str, UNCONDITIONAL), "--num_epochs", "1")
-    assert (metrics(RUN)["unconditional"], metrics(RUN)["prior"]) == (True, "flow")
+    assert (metrics(RUN)["unconditional"], metrics(RUN)["prior"]) == (True, "mixture")
     header = read_header(CHECKPOINT)
     assert (header["model"]["num_classes"], len(header["dataset"]["class_names"])) == (0, 10)
     assert script("--evaluate", "--checkpoint", CHECKPOINT, "--num_importance_samples", 0, only=True) == 0
@@ -269,7 +269,7 @@ def test_an_unconditional_run_continues_as_such(script, start, before_the_first_
     start(*map(str, UNCONDITIONAL), "--num_epochs", "1")
     with before_the_first_step():
         script("--checkpoint", CHECKPOINT, "--num_epochs", 2, only=True)
-    assert ", prior flow, window 0, unconditional;" in capsys.readouterr().out
+    assert ", prior mixture, window 0, unconditional;" in capsys.readouterr().out
 
 
 def test_a_conditional_run_stays_conditional(script, trained_vlae, capsys):

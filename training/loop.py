@@ -23,9 +23,10 @@ class TrainingError(UserError):
 
 
 @default_keras_settings()
-def compile_model(model: VAE, learning_rate: float = 1e-3) -> None:
-    """Give the model its optimizer and build it. `train` needs this, and so does loading a checkpoint to continue."""
-    model.compile(OPTIMIZERS[model.optimizer_name](learning_rate), jit_compile=False)
+def compile_model(model: VAE, learning_rate: float = 1e-3, **options: float) -> None:
+    """Give the model its optimizer and build it. `train` needs this, and so does loading a checkpoint to continue.
+    `options` are further arguments of the optimizer, see training/optimizers.py."""
+    model.compile(OPTIMIZERS[model.optimizer_name](learning_rate, **options), jit_compile=False)
     model.optimizer.build(model.trainable_variables)
 
 

@@ -118,22 +118,32 @@ class AveragedMuon(AveragedAdam):
 
     A kernel moves along its orthogonalized momentum, so directions that are rare in the gradients are learned as fast
     as others. The root mean square of the step is fixed (Liu et al. 2025, eq. 4), so one learning rate serves both. At
-    step t it is learning_rate / (1 + t / DECAY_STEPS), since large steps keep information out of the codes. This decay
-    does not depend on the last epoch, so 2 + 2 epochs are the same as 4.
+    step t it is learning_rate / (1 + t / lr_decay_steps), since large steps keep information out of the codes. This
+    decay does not depend on the last epoch, so 2 + 2 epochs are the same as 4. The kernels also shrink by that rate
+    times `weight_decay` (Loshchilov and Hutter 2019).
     """
 
     MOMENTUM = 0.95
     ROOT_MEAN_SQUARE = 0.6  # of a kernel's step, in learning rates
-    DECAY_STEPS = 2000
 
     def __init__(
-        self, learning_rate: float = 2e-3, *, averaging: float = 0.9995, global_clipnorm: float = 200.0, **kwargs
+        self,
+        learning_rate: float = 2e-3,
+        *,
+        averaging: float = 0.9995,
+        global_clipnorm: float = 200.0,
+        lr_decay_steps: int = 2000,
+        weight_decay: float = 0.0,
+        **kwargs,
     ):
         # Gradients of a VLAE have norms of 15 to 60 on MNIST, and rare large ones.
-        super().__init__(learning_rate, averaging=averaging, global_clipnorm=global_clipnorm, **kwargs)
+        super().__init__(
+            learning_rate, averaging=averaging, global_clipnorm=global_clipnorm, weight_decay=weight_decay, **kwargs
+        )
+        self.lr_decay_steps = lr_decay_steps
 
     def move(self, weight, gradient, momentum, velocity, learning_rate):
-        learning_rate = learning_rate / (1.0 + tf.cast(self.iterations, tf.float32) / self.DECAY_STEPS)
+        learning_rate = learning_rate / (1.0 + tf.cast(self.iterations, tf.float32) / self.lr_decay_steps)
         if len(weight.shape) not in (2, 4):
             super().move(weight, gradient, momentum, velocity, learning_rate)
             return
@@ -141,7 +151,7 @@ class AveragedMuon(AveragedAdam):
         direction = tf.reshape(gradient + self.MOMENTUM * momentum, (-1, weight.shape[-1]))
         scale = self.ROOT_MEAN_SQUARE * math.sqrt(max(direction.shape))
         step = learning_rate * scale * orthogonalized(direction)
-        weight.assign_sub(tf.reshape(step, weight.shape))
+        weight.assign_sub(tf.reshape(step, weight.shape) + learning_rate * self.weight_decay * weight)
 
 
 OPTIMIZERS = {"adam": AveragedAdam, "muon": AveragedMuon}

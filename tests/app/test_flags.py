@@ -96,7 +96,7 @@ def test_weights_of_the_rate_are_not_negative(flag, value, capsys):
         ("--evaluate --tensorboard", "--tensorboard goes with training"),
         (
             "--sample --max_examples 3",
-            "goes with training, --evaluate, --score or --fill_in, not with --sample",
+            "goes with training, --evaluate, --score, --fill_in or --compress, not with --sample",
         ),
         ("--sample --ood_dataset noise", "--ood_dataset goes with training or --evaluate"),
         ("--max_examples 0", "must be a whole number of at least 1"),

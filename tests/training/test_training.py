@@ -101,8 +101,7 @@ def test_orthogonalizing_through_the_gram_matrix_is_newton_schulz(smallest):
         assert np.linalg.norm(found - expected) < 1e-3 * np.linalg.norm(expected)
 
 
-def test_muon_turns_kernels_and_leaves_the_rest_to_adam(monkeypatch):
-    monkeypatch.setattr(optimizers.AveragedMuon, "DECAY_STEPS", 4)
+def test_muon_turns_kernels_and_leaves_the_rest_to_adam():
     keras.utils.set_random_seed(0)
     start = [tf.random.normal(shape) for shape in ((3, 3, 2, 8), (6, 5), (5,), (4, 4, 3))]
     gradients = [[tf.random.normal(value.shape) for value in start] for _ in range(3)]
@@ -116,7 +115,7 @@ def test_muon_turns_kernels_and_leaves_the_rest_to_adam(monkeypatch):
         return [variable.numpy() - old for variable, old in zip(variables, before, strict=True)]
 
     decay = 1.5  # at the third step, number 2 from 0
-    muon, adam = steps(optimizers.AveragedMuon(0.01)), steps(optimizers.AveragedAdam(0.01))
+    muon, adam = steps(optimizers.AveragedMuon(0.01, lr_decay_steps=4)), steps(optimizers.AveragedAdam(0.01))
     for ours, adams in zip(muon[2:], adam[2:], strict=True):
         np.testing.assert_allclose(ours, adams / decay, atol=1e-6)
     for number, step in enumerate(muon[:2]):
@@ -127,6 +126,21 @@ def test_muon_turns_kernels_and_leaves_the_rest_to_adam(monkeypatch):
         expected = -size * math.sqrt(max(direction.shape)) * optimizers.orthogonalized(tf.constant(direction))
         np.testing.assert_allclose(step.reshape(direction.shape), expected, atol=1e-5)
         assert np.sqrt(np.mean(np.square(step))) == pytest.approx(size, rel=0.2)
+
+
+def test_weight_decay_shrinks_kernels_only():
+    keras.utils.set_random_seed(0)
+    start = [tf.random.normal(shape) for shape in ((6, 5), (5,))]
+    gradients = [tf.random.normal(value.shape) for value in start]
+
+    def after_step(**options):
+        variables = [keras.Variable(value) for value in start]
+        optimizers.AveragedMuon(0.01, **options).apply(gradients, variables)
+        return [variable.numpy() for variable in variables]
+
+    plain, decayed = after_step(), after_step(weight_decay=0.5)
+    np.testing.assert_allclose(decayed[0], plain[0] - 0.01 * 0.5 * start[0], atol=1e-7)
+    np.testing.assert_array_equal(decayed[1], plain[1])
 
 
 def test_exchanging_weights_twice_changes_no_bit():
