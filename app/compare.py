@@ -10,6 +10,7 @@ from typing import Any
 
 import visualize
 from app.folders import CHECKPOINT
+from app.page import write_comparison
 from app.records import read_metrics, write_table
 from app.rules import FlagError
 from app.run import read_run, run_of_file
@@ -53,6 +54,7 @@ def compare(given: Mapping[str, Any]) -> None:
     ]
     note = f"Not comparable with one another: {'; '.join(differences)}" if differences else ""
     visualize.save_comparison(folder / "comparison.png", curves, columns, table, note)
+    write_comparison(folder, columns, table, curves, differences)
     widths = [max(map(len, column)) for column in zip(columns, *table, strict=True)]
     for line in (columns, *table):
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.run import Run
-from app.settings import as_stored, names
+from app.settings import as_stored, names, optimizer_settings
 from data import Dataset
 from storage.checkpoints import weights_digest
 from storage.files import replacing
@@ -41,7 +41,7 @@ def machine() -> str:
 
 def describe(run: Run, model: "VAE", dataset: Dataset, state: "TrainingState") -> dict[str, Any]:
     """What metrics.json says about the run, beside its figures."""
-    settings = {name: as_stored(getattr(run.settings, name)) for name in names(reported=True)}
+    settings = {name: as_stored(getattr(run.settings, name)) for name in reported_settings(run.settings.model)}
     settings |= {name: value for name, value in model.arguments.items() if name in settings}
     return {
         "model": run.settings.model,
@@ -55,6 +55,7 @@ def describe(run: Run, model: "VAE", dataset: Dataset, state: "TrainingState") -
         "seed": run.settings.seed,
         **settings,
         "settings_by_epoch": state.settings,
+        "bound_on": model.bound_on,
         "optimizer": model.optimizer.name,
         "parameters": model.count_params(),
         "weights": weights_digest(model),
@@ -64,6 +65,12 @@ def describe(run: Run, model: "VAE", dataset: Dataset, state: "TrainingState") -
         "versions": versions(),
         "machine": machine(),
     }
+
+
+def reported_settings(model: str) -> list[str]:
+    """The settings that metrics.json has, without those of another model's optimizer."""
+    others = {*names(sets_optimizer=True)} - {*optimizer_settings(model)}
+    return [name for name in names(reported=True) if name not in others]
 
 
 def write_history(folder: pathlib.Path, history: Sequence[Mapping[str, float]]) -> None:

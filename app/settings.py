@@ -394,6 +394,11 @@ def names(**wanted: bool) -> tuple[str, ...]:
     return tuple(name for name, row in ROWS.items() if all(getattr(row, key) == value for key, value in wanted.items()))
 
 
+def optimizer_settings(model: str) -> tuple[str, ...]:
+    """The settings that are arguments of the optimizer of this model."""
+    return tuple(name for name in names(sets_optimizer=True) if model in ROWS[name].models)
+
+
 def default_of(name: str, words: set[str], num_examples: int, settings: Mapping[str, Any]) -> Any:
     """The default of a setting where these conditions hold; `settings` has those of the rows above it."""
     default = getattr(DEFAULTS, name)

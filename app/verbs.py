@@ -11,12 +11,13 @@ import tensorflow as tf
 from app.encode import encode
 from app.evaluate import evaluate
 from app.fill_in import fill_in
+from app.page import write_page
 from app.plan import Plan
 from app.rules import FlagError
 from app.run import Run
 from app.sample import sample
 from app.score import score
-from app.settings import ROWS, names
+from app.settings import ROWS, names, optimizer_settings
 from app.slim import slim
 from app.train import train
 from data import Dataset
@@ -91,6 +92,8 @@ def perform_on(plan: Plan, strategy: tf.distribute.Strategy) -> None:
                 evaluate(run, model, dataset, state, plan.other_data)
             if settings.train or settings.sample:
                 sample(run, model, dataset, plan.class_names, plan.dataset_name)
+            if settings.train or settings.evaluate:
+                write_page(run, dataset, state.history)
     print(f"figures and pictures: {run.folders.outputs}")
 
 
@@ -107,8 +110,8 @@ def make_model(run: Run, dataset: Dataset | None) -> VAE:
         raise FlagError(str(error)) from None
     if run.source is None:
         model.start_at_mean(dataset.mean())
-    optimizer_settings = [name for name in names(sets_optimizer=True) if settings.model in ROWS[name].models]
-    compile_model(model, settings.learning_rate, **{name: getattr(settings, name) for name in optimizer_settings})
+    options = {name: getattr(settings, name) for name in optimizer_settings(settings.model)}
+    compile_model(model, settings.learning_rate, **options)
     return model
 
 

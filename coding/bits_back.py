@@ -17,7 +17,7 @@ from coding.files import LOSSLESS, Coded
 from coding.model import LosslessModel
 from coding.stack import PROBABILITY_FRACTION, Stack
 
-LARGEST_GROUP = 100
+LARGEST_GROUP = 200
 HALVES = np.full(128, 1 << PROBABILITY_FRACTION - 1)  # probabilities of the bits of a checksum
 
 Progress = Callable[[int], None]
