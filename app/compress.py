@@ -1,6 +1,9 @@
 """--compress and --decompress: images to a small file and back."""
 
+import os
 import pathlib
+import re
+import shutil
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,9 +16,9 @@ from app.run import Run
 from coding import bits_back, files, lossy
 from coding.exact import CodingError
 from coding.files import Coded
-from coding.model import LosslessModel, LossyModel
+from coding.model import LosslessModel, LossyModel, digest_of
 from sources.streams import Stream
-from storage.files import make_folder, replacing
+from storage.files import PARTIAL, make_folder, naming_errors, replacing
 from trained.conditions import Conditioner
 from trained.model import TrainedModel
 
@@ -28,53 +31,50 @@ def compress(run: Run, trained: TrainedModel, stream: Stream) -> None:
     Raises:
         CodingError, FlagError: for a model, images or a file to which that cannot be done.
     """
-    settings, path = run.settings, destination(run, f"{stream.name}{ENDING}")
+    settings, path = run.settings, destination(run, stream.name, ENDING)
+    earlier = earlier_file(run, trained, path)
+    make_folder(path.parent)
     model = coding_model(run, trained, is_lossy=settings.lossy)
-    earlier = read_own(path, model, run) if settings.append else None
-    if earlier and earlier.kind != files.LOSSLESS:
-        raise FlagError(f"{path} is a lossy file, and nothing can be appended to it")
     conditioner = Conditioner(trained, stream.class_names, settings.seed)
-    x, classes = [], []
+    x, classes, was_grey = [], [], False
     for first, block in walk(stream, "reading"):
         given = conditioner.condition(block.x, block.labels, first)
         prepared = np.concatenate([images for images, _, _ in given.batches])
+        was_grey |= bool(((block.x > 0) & (block.x < 255)).any())
         x.append(as_pixels(prepared, model.pixels.num_levels, stream.name))
         classes += [np.argmax(labels, axis=1) for _, labels, _ in given.batches if trained.is_conditional]
-    x, classes, name = (
-        np.concatenate(x),
-        np.concatenate(classes) if classes else None,
-        f"{run.settings.model}/{run.folders.name}",
-    )
+    x, classes, name = np.concatenate(x), np.concatenate(classes) if classes else None, model_name(run)
+    print_notes(stream, conditioner)
+    if trained.binarize != "none" and was_grey:
+        print(f"NOTE: pixels are binarized, {trained.binarize}, seed {settings.seed}")
+    if not trained.is_conditional and stream.class_names:
+        print("NOTE: the model knows no classes, so the file has no labels")
     if settings.lossy:
+        print("NOTE: the codes alone are kept: the images come back redrawn")
         coded = lossy.compress_codes(model, x, classes, levels=settings.levels, model_name=name)
     else:
         with tqdm.tqdm(total=len(x), desc="compressing", unit="image", disable=None) as bar:
             coded = bits_back.compress(model, x, classes, model_name=name, earlier=earlier, progress=bar.update)
     num_bytes = files.write(path, coded)
-    print_notes(stream, conditioner)
-    if trained.binarize != "none" and not settings.lossy:
-        print(f"NOTE: pixels are binarized, {trained.binarize}, seed {settings.seed}: that is what comes back")
-    if not trained.is_conditional and stream.class_names:
-        print("NOTE: the model knows no classes, so the file has no labels")
-    bits = (
-        f"{num_bytes / coded.num_images:,.2f} bytes each, {8 * num_bytes / coded.num_images / x[0].size:.4g} bits/dim"
-    )
-    print(f"{stream.count(coded.num_images)} in {num_bytes:,} bytes ({bits}): {path}")
+    each = num_bytes / coded.num_images
+    size = f"{num_bytes:,} bytes ({each:,.2f} bytes each, {8 * each / x[0].size:.4g} bits/dim)"
+    print(f"{stream.count(coded.num_images)} in {size}: {path}")
 
 
 def decompress(run: Run, trained: TrainedModel) -> None:
     """Write the images of a file to a folder, or to an .npz file.
 
     Raises:
-        CodingError, FlagError: for a file that cannot be decoded, or a folder that is not empty.
+        CodingError, FlagError: for a file that cannot be decoded, or something in the place of the images.
     """
     source = pathlib.Path(run.settings.decompress)
-    path, coded = destination(run, source.stem), files.read(source)
-    if path.suffix != ".npz" and path.is_dir() and any(path.iterdir()):
-        raise FlagError(f"{path} is not empty: name another folder with --to, or an .npz file")
+    path, coded = destination(run, source.stem, ""), files.read(source)
+    if run.settings.to and path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise FlagError(f"{path} is there already: name another folder or .npz file with --to")
+    refuse_other_model(source, coded, run, trained)
+    make_folder(path.parent)
     is_lossy = coded.kind == files.LOSSY
     model = coding_model(run, trained, is_lossy=is_lossy)
-    refuse_other_model(source, coded, model, run)
     try:
         if is_lossy:
             z, classes = lossy.decompress_codes(model, coded)
@@ -85,17 +85,40 @@ def decompress(run: Run, trained: TrainedModel) -> None:
             x = x * np.uint8(255 // (model.pixels.num_levels - 1))
     except CodingError as error:
         raise CodingError(f"{source} is damaged, so no image is written: {error}") from None
-    write = write_arrays if path.suffix == ".npz" else write_pictures
+    write = write_arrays if path.suffix.lower() == ".npz" else write_pictures
     write(path, x, classes, trained.class_names)
     print(f"{coded.num_images:,} image{'s' * (coded.num_images != 1)} of {source}: {path}")
 
 
-def destination(run: Run, name: str) -> pathlib.Path:
+def destination(run: Run, name: str, ending: str) -> pathlib.Path:
     """The path of --to, or else one of this name in a folder of the verb among the run's outputs."""
-    if not run.settings.to:
-        return run.folders.outputs / ("compress" if run.settings.compress else "decompress") / name
-    path = pathlib.Path(run.settings.to)
-    return path / name if run.settings.compress and path.is_dir() else path
+    settings = run.settings
+    if not settings.to:
+        return run.folders.outputs / ("compress" if settings.compress else "decompress") / f"{name}{ending}"
+    path = pathlib.Path(settings.to)
+    is_folder = path.is_dir() or settings.to.endswith(("/", os.sep))
+    return path / f"{name}{ending}" if settings.compress and is_folder else path
+
+
+def earlier_file(run: Run, trained: TrainedModel, path: pathlib.Path) -> Coded | None:
+    """The file that the images are appended to, if they are.
+
+    Raises:
+        FlagError: if they are not, and a file is in the way.
+    """
+    if not run.settings.append:
+        if run.settings.to and path.exists():
+            raise FlagError(f"{path} is there already: name another file with --to, or add to this one with --append")
+        return None
+    earlier = files.read(path)
+    refuse_other_model(path, earlier, run, trained)
+    if earlier.kind != files.LOSSLESS:
+        raise FlagError(f"{path} is a lossy file, and nothing can be appended to it")
+    return earlier
+
+
+def model_name(run: Run) -> str:
+    return f"{run.settings.model}/{run.folders.name}"
 
 
 def coding_model(run: Run, trained: TrainedModel, *, is_lossy: bool) -> LossyModel:
@@ -105,14 +128,8 @@ def coding_model(run: Run, trained: TrainedModel, *, is_lossy: bool) -> LossyMod
         raise CodingError(f"{run.source} cannot compress: {error}") from None
 
 
-def read_own(path: pathlib.Path, model: LossyModel, run: Run) -> Coded:
-    coded = files.read(path)
-    refuse_other_model(path, coded, model, run)
-    return coded
-
-
-def refuse_other_model(path: pathlib.Path, coded: Coded, model: LossyModel, run: Run) -> None:
-    if coded.digest != model.digest or coded.shape != model.data_shape:
+def refuse_other_model(path: pathlib.Path, coded: Coded, run: Run, trained: TrainedModel) -> None:
+    if coded.digest != digest_of(trained.model, trained.class_probs) or coded.shape != trained.data_shape:
         raise CodingError(f"{path} was written with another model, {coded.model_name}, than {run.source}")
 
 
@@ -138,10 +155,27 @@ def write_arrays(path: pathlib.Path, x: np.ndarray, classes: np.ndarray | None, 
 
 
 def write_pictures(path: pathlib.Path, x: np.ndarray, classes: np.ndarray | None, class_names: Sequence[str]) -> None:
-    """PNG files, in a folder for each class if there are classes."""
-    width = len(str(max(len(x) - 1, 0)))
-    for number, image in enumerate(x):
-        folder = path if classes is None else path / class_names[classes[number]].replace("/", "_")
-        make_folder(folder)
-        with replacing(folder / f"{number:0{width}}.png") as partial:
-            Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(partial)
+    """A folder of PNG files, with a folder for each class if there are classes. It appears when it is complete."""
+    width, folders = len(str(max(len(x) - 1, 0))), folder_names(class_names)
+    partial = path.with_name(f"{PARTIAL}{os.getpid()}.{path.name}")
+    try:
+        with naming_errors(path):
+            for number, image in enumerate(tqdm.tqdm(x, desc="writing", unit="image", disable=None)):
+                folder = partial if classes is None else partial / folders[classes[number]]
+                folder.mkdir(parents=True, exist_ok=True)
+                picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+                picture.save(folder / f"{number:0{width}}.png")
+            partial.mkdir(parents=True, exist_ok=True)  # where there is no image
+            if path.exists():
+                shutil.rmtree(path)  # an empty one, or that of an earlier run of the same command
+            os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def folder_names(class_names: Sequence[str]) -> list[str]:
+    """The names of the classes where they are plain names of folders and differ; else numbers before what is plain."""
+    plain = [re.sub(r"[^\w .,'()+-]", "_", name).strip(" .")[:80] for name in class_names]
+    if all(name and name == given for name, given in zip(plain, class_names, strict=True)):
+        return plain
+    return [f"{number}_{name}" for number, name in enumerate(plain)]

@@ -87,7 +87,7 @@ def make_plan(source: Source) -> Plan:
     dataset, fallback_from, notes = None, None, []
     of_points = header is not None and len(header["model"]["data_shape"]) == 1
     draws_points = "sample" in verbs and of_points  # they are shown beside the data
-    if verbs & {"train", "evaluate"} or draws_points:
+    if verbs & {"train", "evaluate", "explore"} or draws_points:
         dataset, fallback_from, notes = open_dataset(given, header)
     run = resolve(given, source.checkpoint, header, dataset, fallback_from)
     refuse_figures_of_another_run(run, header)

@@ -27,7 +27,7 @@ ON_DATA = (
     "fill_in",
     "compress",
 )  # verbs that put a trained model to use on data that the flag names
-ALONE = (*ON_DATA, "decompress", "slim")  # verbs that go with no other
+ALONE = (*ON_DATA, "decompress", "explore", "slim")  # verbs that go with no other
 VERBS = ("train", "evaluate", "sample", "compare", *ALONE)
 SPLITS = ("test", "train", "all")
 FEW_STEPS, COLOUR_STEPS, MOST_PICTURES, MOST_EPOCHS = 1500, 2000, 5, 100  # of runs on few images
@@ -166,6 +166,10 @@ class Settings:
     decompress: str | None = row(
         None, WHAT, "the images of a file that --compress wrote", values.path, metavar="FILE", default_text="none",
         **EVERYWHERE
+    )  # fmt: skip
+    explore: bool = row(
+        False, WHAT, "write explorer.html, a page in which the model runs: sliders, drawing, the plane of codes",
+        switch=True, verbs=VERBS
     )  # fmt: skip
     slim: bool = row(
         False, WHAT, "write a small checkpoint to hand on: the weights alone, in 16 bits", switch=True, verbs=VERBS

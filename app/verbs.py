@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from app.encode import encode
 from app.evaluate import evaluate
+from app.explore import explore
 from app.fill_in import fill_in
 from app.page import write_page
 from app.plan import Plan
@@ -75,6 +76,9 @@ def perform_on(plan: Plan, strategy: tf.distribute.Strategy) -> None:
         if settings.train:
             train(run, model, dataset, state, header)
         if not is_chief:
+            return
+        if settings.explore:
+            explore(run, in_use(model, header, run.source), dataset)
             return
         if settings.compress or settings.decompress:
             from app.compress import compress, decompress  # only now: the coder is not installed everywhere

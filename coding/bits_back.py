@@ -6,18 +6,21 @@ and the bits of the label.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 
 import numpy as np
 
 from coding import decisions
 from coding.decisions import FINE
-from coding.exact import CodingError
+from coding.exact import ONE, CodingError
 from coding.files import LOSSLESS, Coded
 from coding.model import LosslessModel
 from coding.stack import PROBABILITY_FRACTION, Stack
 
-LARGEST_GROUP = 200
+MOST_IMAGES = 200  # coded at once, and fewer if they are larger than 28x28
+SIZE_BITS = 8  # of the number of images in a group
+SIZES = np.ones(1 << SIZE_BITS, np.int64)
 HALVES = np.full(128, 1 << PROBABILITY_FRACTION - 1)  # probabilities of the bits of a checksum
 
 Progress = Callable[[int], None]
@@ -44,9 +47,14 @@ def compress(
     earlier = earlier or Coded(LOSSLESS, model.digest, model_name, model.data_shape, (), *Stack().changed())
     stack = Stack(earlier.words, earlier.num_untouched)
     stack.push(checksum(x, classes), HALVES)  # has to be sent anyway, and gives the first bits for codes
-    for rows in groups(earlier.num_images, len(x)):
-        push_group(stack, model, x[rows], None if classes is None else classes[rows])
-        progress(rows.stop - rows.start)
+    height, width, _ = model.data_shape
+    largest = max(1, MOST_IMAGES * 28 * 28 // max(height * width, 28 * 28))
+    start, most = 0, 1
+    while start < len(x):
+        rows = slice(start, start + most)
+        size = push_group(stack, model, x[rows], None if classes is None else classes[rows])
+        start, most = start + size, min(2 * size, largest)
+        progress(size)
     counts = (*earlier.counts, len(x))
     return Coded(LOSSLESS, model.digest, model_name, model.data_shape, counts, *stack.changed())
 
@@ -59,16 +67,18 @@ def decompress(
     Raises:
         CodingError: if the images are not those that were coded.
     """
-    stack, parts, num = Stack(coded.words, coded.num_untouched), [], coded.num_images
+    stack, parts = Stack(coded.words, coded.num_untouched), []
     for count in reversed(coded.counts):
-        num -= count
-        x = np.empty((count, *model.data_shape), np.uint8)
-        classes = np.empty(count, np.int64) if model.num_classes else None
-        for rows in reversed(list(groups(num, count))):
-            x[rows], labels = pop_group(stack, model, rows.stop - rows.start)
-            if classes is not None:
-                classes[rows] = labels
-            progress(rows.stop - rows.start)
+        images, labels = [np.zeros((0, *model.data_shape), np.uint8)], [np.zeros(0, np.int64)]
+        missing = count
+        while missing:
+            group, classes = pop_group(stack, model, missing)
+            images.append(group)
+            labels.append(classes if model.num_classes else labels[0])
+            missing -= len(group)
+            progress(len(group))
+        x = np.concatenate(images[::-1])
+        classes = np.concatenate(labels[::-1]) if model.num_classes else None
         if (stack.pop(HALVES) != checksum(x, classes)).any():
             raise CodingError("the images do not agree with their checksum")
         parts.append((x, classes))
@@ -78,29 +88,40 @@ def decompress(
     return np.concatenate(x), np.concatenate(classes) if model.num_classes else None
 
 
-def groups(num_before: int, num: int) -> Iterator[slice]:
-    """Images that are coded at once. Their codes are all popped first, so early groups are small: each has at most half
-    as many images as there are before it."""
-    start = 0
-    while start < num:
-        size = min(max((num_before + start) // 2, 1), LARGEST_GROUP, num - start)
-        yield slice(start, start + size)
-        start += size
-
-
-def push_group(stack: Stack, model: LosslessModel, x: np.ndarray, classes: np.ndarray | None) -> None:
-    posterior = decisions.normal(*model.moments(x, classes))
-    numbers = decisions.pop(stack, (len(x), model.latent_size), posterior, FINE.bits)
+def push_group(stack: Stack, model: LosslessModel, x: np.ndarray, classes: np.ndarray | None) -> int:
+    """Push as many of these images as there are bits for their codes, but at least one; gives their number."""
+    mean, inverse_std = model.moments(x, classes)
+    size = affordable(stack, inverse_std)
+    x, classes = x[:size], None if classes is None else classes[:size]
+    posterior = decisions.normal(mean[:size], inverse_std[:size])
+    numbers = decisions.pop(stack, mean[:size].shape, posterior, FINE.bits)
     model.likelihood.push(stack, x, model.decoder_output(numbers, classes))
     model.prior.push(stack, numbers, classes)
     model.push_class(stack, classes)
+    decisions.push(stack, np.array([size - 1]), decisions.classes(SIZES)[0], SIZE_BITS)
+    return size
 
 
-def pop_group(stack: Stack, model: LosslessModel, num: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """The inverse of `push_group`."""
+def affordable(stack: Stack, inverse_std: np.ndarray) -> int:
+    """How many images, one after the other, have codes whose bits are on the stack already. (Bits that are not there
+    are taken from the known words, and then count as part of the file.)"""
+    bits = np.log2(math.sqrt(2 * math.pi * math.e) * ONE / inverse_std * ONE / FINE.steps).clip(0) + 1
+    needed = np.cumsum(bits.sum(axis=1))
+    return max(1, int(np.searchsorted(needed, stack.num_free_bits, side="right")))
+
+
+def pop_group(stack: Stack, model: LosslessModel, most: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """The inverse of `push_group`: images and class numbers.
+
+    Raises:
+        CodingError: if there are more than `most`.
+    """
+    num = 1 + int(decisions.pop(stack, (1,), decisions.classes(SIZES)[0], SIZE_BITS)[0])
+    if num > most:
+        raise CodingError("a group has more images than are left")
     classes = model.pop_class(stack, num)
     numbers = model.prior.pop(stack, num, classes)
-    x = model.likelihood.pop(stack, num, model.decoder_output(numbers, classes))
+    x = model.likelihood.pop(stack, (num, *model.data_shape), model.decoder_output(numbers, classes))
     decisions.push(stack, numbers, decisions.normal(*model.moments(x, classes)), FINE.bits)
     return x, classes
 

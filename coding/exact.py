@@ -140,16 +140,16 @@ ACTIVATIONS = {function.__name__: function for function in (elu, gelu, relu, lea
 
 
 class Affine:
-    """x W + b for rows x.
+    """x W + b for rows x, which have no value beyond `largest`.
 
     Raises:
         CodingError: if the weights are so large that sums of products might not be exact.
     """
 
-    def __init__(self, kernel: np.ndarray, bias: np.ndarray | float = 0.0):
+    def __init__(self, kernel: np.ndarray, bias: np.ndarray | float = 0.0, largest: int = LARGEST):
         self.kernel = to_grid(kernel)  # (inputs, outputs)
         self.bias = to_grid(bias, 2 * FRACTION)
-        largest_sum = np.abs(self.kernel).sum(axis=0).max() * LARGEST + np.abs(self.bias).max()
+        largest_sum = np.abs(self.kernel).sum(axis=0).max() * largest + np.abs(self.bias).max()
         if not math.isfinite(largest_sum) or largest_sum >= 2.0**52:
             raise CodingError("the model's weights are too large for exact arithmetic, so it cannot compress")
 
@@ -175,10 +175,11 @@ class Convolution:
         after: tuple[int, int],
         stride: int = 1,
         mask: np.ndarray | None = None,
+        largest: int = LARGEST,
     ):
         mask = np.ones(kernel.shape[:2]) if mask is None else mask
         self.places = [(int(row), int(column)) for row, column in np.argwhere(mask)]
-        self.affine = Affine(np.concatenate([kernel[place] for place in self.places]), bias)
+        self.affine = Affine(np.concatenate([kernel[place] for place in self.places]), bias, largest)
         self.inputs = kernel.shape[2]
         self.before, self.after, self.stride = before, after, stride
 

@@ -13,6 +13,7 @@ from storage.files import replacing
 MAGIC = b"\x89VZ\n"
 VERSION = 1  # of the format and of the arithmetic
 LOSSLESS, LOSSY = 0, 1
+LARGEST_STEP = 2**20  # of the codes of a lossy file
 HEAD = struct.Struct("<4sBB16s3HHHB")
 
 
@@ -44,7 +45,7 @@ class Coded:
         return sum(self.counts)
 
     def to_bytes(self) -> bytes:
-        name = self.model_name.encode()[:255]
+        name = self.model_name.encode()[:255].decode(errors="ignore").encode()
         fields = self.kind, self.digest, *self.shape, len(self.counts), self.num_untouched, len(name)
         parts = [
             HEAD.pack(MAGIC, VERSION, *fields),
@@ -93,7 +94,10 @@ def read(path: pathlib.Path) -> Coded:
         words = np.frombuffer(rest, "<u4").astype(np.uint32)
     except ValueError:
         raise damaged from None
-    if len(counts) != num_parts or len(steps) != num_steps or not len(words) or words[-1] == 0:
+    is_whole = len(counts) == num_parts and len(steps) == num_steps and len(words) and words[-1]
+    is_lossy = kind == LOSSY and num_parts == 1 and num_steps and steps.min() > 0 and steps.max() <= LARGEST_STEP
+    if not is_whole or not (is_lossy or (kind == LOSSLESS and num_parts and not num_steps)):
         raise damaged
+    name = "".join(letter if letter.isprintable() else "?" for letter in name)
     shape = height, width, channels
     return Coded(kind, digest, name, shape, tuple(counts.tolist()), words, num_untouched, steps.astype(np.int64))

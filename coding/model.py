@@ -10,13 +10,16 @@ import numpy as np
 from coding import decisions
 from coding.decisions import FINE, LEVEL_BITS, Grid
 from coding.exact import FRACTION, ONE, CodingError, cut_off, tables, to_grid
-from coding.networks import MaskedNetwork, Window, exact, weights
+from coding.networks import MaskedNetwork, Window, exact, small_values
 from coding.stack import Stack
 from parts.autoregressive import Autoregressive
 from parts.likelihoods import Bernoulli, ColourLogistic, DiscretizedLogistic, Likelihood
 from parts.priors import GaussianPrior, MixturePrior, Prior, StandardNormalPrior
 
-BLOCK = 16  # images that pass through a network at once; it changes nothing but the speed
+BLOCK = 16 * 28 * 28  # pixels that pass through a network at once; it changes nothing but speed and memory
+
+Shape = tuple[int, ...]
+Params = Callable[[slice], np.ndarray]  # what the decoder makes of some rows
 
 
 class BinaryPixels:
@@ -96,11 +99,12 @@ class Independent:
     def __init__(self, pixels: BinaryPixels | LevelPixels, likelihood: Likelihood):
         self.pixels = pixels
 
-    def push(self, stack: Stack, x: np.ndarray, params: Callable[[slice], np.ndarray]) -> None:
-        stack.push(*self.pixels.decisions_for(x, in_blocks(len(x), params)))
+    def push(self, stack: Stack, x: np.ndarray, params: Params) -> None:
+        stack.push(*self.pixels.decisions_for(x, in_blocks(x.shape, params)))
 
-    def pop(self, stack: Stack, num: int, params: Callable[[slice], np.ndarray]) -> np.ndarray:
-        return self.pixels.pop(stack, in_blocks(num, params))
+    def pop(self, stack: Stack, shape: Shape, params: Params) -> np.ndarray:
+        """Images of this shape, (n, height, width, channels)."""
+        return self.pixels.pop(stack, in_blocks(shape, params))
 
 
 class InOrder:
@@ -112,20 +116,19 @@ class InOrder:
 
     def push(self, stack, x, params):
         values = self.pixels.values(x)
-        all_params = in_blocks(len(x), lambda rows: self.window.params(values[rows], params(rows)))
+        all_params = in_blocks(x.shape, lambda rows: self.window.params(values[rows], params(rows)))
         parts = self.pixels.decisions_for(x, all_params)  # (decisions, images, height, width, ...)
         stack.push(*(part.transpose(2, 3, 0, 1, *range(4, part.ndim)) for part in parts))
 
-    def pop(self, stack, num, params):
+    def pop(self, stack, shape, params):
         popped = []
 
         def draw(params_of_pixel: np.ndarray) -> np.ndarray:
             popped.append(self.pixels.pop(stack, params_of_pixel))
             return self.pixels.values(popped[-1])
 
-        features = in_blocks(num, params)
-        self.window.fill_in_order(features, draw)
-        return np.stack(popped, axis=1).reshape(*features.shape[:3], -1)
+        self.window.fill_in_order(in_blocks(shape, params), draw)
+        return np.stack(popped, axis=1).reshape(shape)
 
 
 class NormalCodes:
@@ -133,8 +136,8 @@ class NormalCodes:
 
     def __init__(self, prior: Prior):
         if isinstance(prior, GaussianPrior):
-            self.means = to_grid(weights(prior.means))
-            self.inverse_stds = tables()["inverse_std"](to_grid(weights(prior.logvars)))
+            self.means = small_values(prior.means)
+            self.inverse_stds = tables()["inverse_std"](small_values(prior.logvars))
         else:
             self.means = np.zeros((1, prior.latent_size))
             self.inverse_stds = np.full((1, prior.latent_size), float(ONE))
@@ -204,7 +207,9 @@ class LossyModel:
         self.data_shape = tuple(model.arguments["data_shape"])
         self.num_classes = model.arguments["num_classes"] if model.is_conditional else 0
         if self.num_classes and class_probs is None:
-            raise CodingError("it does not say how frequent each class is")
+            raise CodingError(
+                "its examples have several labels at a time, or it does not say how frequent each class is"
+            )
         self.latent_size = model.prior.latent_size
         self.encoder = exact(model.encoder)
         self.prior = PRIORS[type(model.prior)](model.prior)
@@ -228,7 +233,7 @@ class LossyModel:
             moments = self.encoder(self.pixels.values(x[rows]), None if one_hot is None else one_hot[rows])
             return np.stack(moments, axis=1)
 
-        mean, inverse_std = np.moveaxis(in_blocks(len(x), of_block), 1, 0)
+        mean, inverse_std = np.moveaxis(in_blocks(x.shape, of_block), 1, 0)
         return mean, inverse_std
 
     def push_class(self, stack: Stack, classes: np.ndarray | None) -> None:
@@ -255,8 +260,8 @@ class LosslessModel(LossyModel):
         pixel = model.likelihood.pixel if has_order(model) else model.likelihood
         if type(pixel) not in PIXELS:
             raise CodingError(
-                "its likelihood is a density, which gives pixels no probability: compress with --lossy, or train with "
-                "--likelihood logistic"
+                "its likelihood is a density, which gives pixels no probability: train with --likelihood logistic and "
+                "--prior mixture or gaussian, or compress with --lossy"
             )
         return PIXELS[type(pixel)]()
 
@@ -273,10 +278,10 @@ def has_order(model: keras.Model) -> bool:
     return isinstance(model.likelihood, Autoregressive)
 
 
-def in_blocks(num: int, function: Callable[[slice], np.ndarray]) -> np.ndarray:
-    """The results of a function for all rows, block by block."""
-    blocks = [function(slice(start, start + BLOCK)) for start in range(0, num, BLOCK)]
-    return np.concatenate(blocks)
+def in_blocks(shape: Shape, function: Callable[[slice], np.ndarray]) -> np.ndarray:
+    """The results of a function for all rows of images of this shape, block by block."""
+    size = max(1, BLOCK // (shape[1] * shape[2]))
+    return np.concatenate([function(slice(start, start + size)) for start in range(0, shape[0], size)])
 
 
 def digest_of(model: keras.Model, class_probs: Sequence[float] | None) -> bytes:

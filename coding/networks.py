@@ -6,7 +6,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from coding.exact import ACTIVATIONS, ONE, Affine, CodingError, Convolution, cut_off, elu, tables, to_grid
+from coding.exact import ACTIVATIONS, LARGEST, ONE, Affine, CodingError, Convolution, cut_off, elu, tables, to_grid
 from parts import networks, priors
 from parts.autoregressive import Autoregressive
 
@@ -14,7 +14,16 @@ Exact = Callable[[np.ndarray], np.ndarray]
 
 
 def weights(variable: keras.Variable) -> np.ndarray:
-    return np.asarray(variable, np.float64)
+    """Raises a CodingError if a weight is not finite."""
+    values = np.asarray(variable, np.float64)
+    if not np.isfinite(values).all():
+        raise CodingError("the model has weights that are not finite")
+    return values
+
+
+def small_values(variable: keras.Variable) -> np.ndarray:
+    """Weights that are values themselves, such as offsets."""
+    return cut_off(to_grid(weights(variable)))
 
 
 def in_order(steps: list[Exact]) -> Exact:
@@ -27,8 +36,8 @@ def joined(h: np.ndarray, one_hot: np.ndarray | None) -> np.ndarray:
 
 
 @functools.singledispatch
-def exact(layer: keras.layers.Layer) -> Exact:
-    """The layer in exact arithmetic.
+def exact(layer: keras.layers.Layer, largest: int = LARGEST) -> Exact:
+    """The layer in exact arithmetic, for inputs up to `largest`.
 
     Raises:
         CodingError: for a layer that has no exact form, or weights that are too large for it.
@@ -44,14 +53,14 @@ def activation_of(layer: keras.layers.Layer) -> Exact:
 
 
 @exact.register
-def _(layer: keras.layers.Dense) -> Exact:
-    affine = Affine(weights(layer.kernel), weights(layer.bias) if layer.use_bias else 0.0)
+def _(layer: keras.layers.Dense, largest: int = LARGEST) -> Exact:
+    affine = Affine(weights(layer.kernel), weights(layer.bias) if layer.use_bias else 0.0, largest)
     activation = activation_of(layer)
     return lambda x: activation(affine(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1))
 
 
 @exact.register
-def _(layer: keras.layers.Conv2D) -> Exact:
+def _(layer: keras.layers.Conv2D, largest: int = LARGEST) -> Exact:
     activation, stride, size = activation_of(layer), layer.strides[0], layer.kernel_size[0]
     kernel, bias = weights(layer.kernel), weights(layer.bias) if layer.use_bias else 0.0
 
@@ -61,14 +70,14 @@ def _(layer: keras.layers.Conv2D) -> Exact:
         zeros = [max(0, (-(-length // stride) - 1) * stride + size - length) for length in (height, width)]
         before = tuple(number // 2 for number in zeros)
         after = tuple(number - number // 2 for number in zeros)
-        return Convolution(kernel, bias, before=before, after=after, stride=stride)
+        return Convolution(kernel, bias, before=before, after=after, stride=stride, largest=largest)
 
     return lambda x: activation(for_size(*x.shape[1:3])(x))
 
 
 @exact.register
-def _(layer: networks.DoublingConv2D) -> Exact:
-    convolution = exact(layer.conv)
+def _(layer: networks.DoublingConv2D, largest: int = LARGEST) -> Exact:
+    convolution = exact(layer.conv, largest)
 
     def doubled(x: np.ndarray) -> np.ndarray:
         h = convolution(x)
@@ -80,28 +89,32 @@ def _(layer: networks.DoublingConv2D) -> Exact:
 
 
 @exact.register
-def _(layer: networks.ResidualBlock) -> Exact:
+def _(layer: networks.ResidualBlock, largest: int = LARGEST) -> Exact:
     activation, conv1, conv2 = ACTIVATIONS[layer.activation.__name__], exact(layer.conv1), exact(layer.conv2)
     return lambda x: cut_off(x + conv2(conv1(activation(x))))
 
 
 @exact.register
-def _(layer: networks.Stack) -> Exact:
-    return in_order([exact(step) for step in layer.steps])
+def _(layer: networks.Stack, largest: int = LARGEST) -> Exact:
+    steps = []
+    for step in layer.steps:
+        steps.append(exact(step, largest))
+        largest = LARGEST if step.weights else largest
+    return in_order(steps)
 
 
 @exact.register
-def _(layer: keras.layers.Flatten) -> Exact:
+def _(layer: keras.layers.Flatten, largest: int = LARGEST) -> Exact:
     return lambda x: x.reshape(len(x), -1)
 
 
 @exact.register
-def _(layer: keras.layers.Reshape) -> Exact:
+def _(layer: keras.layers.Reshape, largest: int = LARGEST) -> Exact:
     return lambda x: x.reshape(len(x), *layer.target_shape)
 
 
 @exact.register
-def _(layer: networks.CropTo) -> Exact:
+def _(layer: networks.CropTo, largest: int = LARGEST) -> Exact:
     return layer.call  # which only slices
 
 
@@ -129,13 +142,13 @@ def masked_convolution(layer: networks.MaskedConv2D) -> Convolution:
 
 
 @exact.register
-def _(layer: networks.PixelLayers) -> Exact:
+def _(layer: networks.PixelLayers, largest: int = LARGEST) -> Exact:
     return PixelLayers(layer)
 
 
 @exact.register
-def _(layer: networks.Encoder) -> Callable:
-    body, hidden, head = exact(layer.body), exact(layer.hidden), exact(layer.head)
+def _(layer: networks.Encoder, largest: int = ONE) -> Callable:
+    body, hidden, head = exact(layer.body, ONE), exact(layer.hidden), exact(layer.head)
 
     def moments(x: np.ndarray, one_hot: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Mean and 1 / std of q(z|x): (batch, latent) each."""
@@ -146,8 +159,8 @@ def _(layer: networks.Encoder) -> Callable:
 
 
 @exact.register
-def _(layer: networks.Decoder) -> Callable:
-    body, offset = exact(layer.body), to_grid(weights(layer.offset))
+def _(layer: networks.Decoder, largest: int = LARGEST) -> Callable:
+    body, offset = exact(layer.body), small_values(layer.offset)
     return lambda z, one_hot=None: cut_off(body(joined(z, one_hot)) + offset)
 
 
@@ -157,9 +170,9 @@ class Window:
     def __init__(self, likelihood: Autoregressive):
         kernel, reach = weights(likelihood.kernel), likelihood.reach
         mask = likelihood.mask[:, :, 0, 0]
-        self.convolution = Convolution(kernel, before=(reach, reach), after=(0, reach), mask=mask)
+        self.convolution = Convolution(kernel, before=(reach, reach), after=(0, reach), mask=mask, largest=ONE)
         self.layers = PixelLayers(likelihood.pixel_layers)
-        self.offset = to_grid(weights(likelihood.offset))
+        self.offset = small_values(likelihood.offset)
 
     def params(self, x: np.ndarray, features: np.ndarray) -> np.ndarray:
         """The parameters of every p(x_i | ...), in one pass."""

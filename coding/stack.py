@@ -22,6 +22,7 @@ class Stack:
 
     def __init__(self, words: np.ndarray | None = None, num_untouched: int = FIRST_WORDS):
         words = np.zeros(0, np.uint32) if words is None else words
+        self.lowest = num_untouched  # words that were never popped
         self.coder = constriction.stream.stack.AnsCoder(np.concatenate([first_words()[:num_untouched], words]))
 
     def push(self, decisions: np.ndarray, probabilities: np.ndarray) -> None:
@@ -37,9 +38,16 @@ class Stack:
             CodingError: if the stack runs empty, as it can for damaged data only.
         """
         chances = probabilities.reshape(-1) / 2.0**PROBABILITY_FRACTION
-        if self.coder.num_words() * 32 < 64:
+        decisions = self.coder.decode(DECISION, chances).reshape(probabilities.shape)
+        self.lowest = min(self.lowest, self.coder.num_words())
+        if self.lowest <= 2:  # the state alone: the coder would go on with zeros
             raise CodingError("the data end too early")
-        return self.coder.decode(DECISION, chances).reshape(probabilities.shape)
+        return decisions
+
+    @property
+    def num_free_bits(self) -> int:
+        """Bits that can be popped without changing more of the known words."""
+        return 32 * (self.coder.num_words() - self.lowest)
 
     def changed(self) -> tuple[np.ndarray, int]:
         """The words above the untouched ones at the bottom, and the number of these."""

@@ -43,15 +43,30 @@ def load_npz(path: pathlib.Path, image_size: tuple[int, int] | None) -> RawData:
 
 def read_arrays(path: pathlib.Path) -> RawData:
     """What an .npz file holds, in its order: the split "all", or "train" and "test"."""
-    arrays = read_npz(path, ["images", "labels"])
+    arrays = read_npz(path, ["images", "labels", "class_names"])
     if "images" in arrays:
         images, labels = checked_arrays(path, arrays, "images", "labels")
-        is_class = labels is not None and labels.ndim == 1
-        names = tuple(map(str, range(labels.max() + 1))) if is_class else ()
+        names = names_of_classes(path, arrays.get("class_names"), labels)
         return RawData(str(path), {"all": (images, labels)}, names, dark_note(path, "images", images))
     splits = read_splits(path)
     notes = (dark_note(path, f"{split}_images", images) for split, (images, _) in splits.items())
     return RawData(str(path), splits, notes=sum(notes, ()))
+
+
+def names_of_classes(path: pathlib.Path, names: np.ndarray | None, labels: np.ndarray | None) -> tuple[str, ...]:
+    """The names in an .npz file, or else the numbers of the classes; none for rows of labels without names.
+
+    Raises:
+        DataError: for names that do not fit the labels.
+    """
+    if labels is None:
+        return ()
+    num = labels.max() + 1 if labels.ndim == 1 else labels.shape[1]
+    if names is None:
+        return tuple(map(str, range(num))) if labels.ndim == 1 else ()
+    if names.ndim != 1 or names.dtype.kind != "U" or len(names) < num or len({*names.tolist()}) < len(names):
+        raise DataError(f"{path}: 'class_names' must be different texts, one for each of the {num} classes")
+    return tuple(names.tolist())
 
 
 def dark_note(path: pathlib.Path, name: str, images: np.ndarray) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ def failed(capsys) -> str:
 def test_binary_images_return_as_they_were_binarized(script, start, tmp_path, capsys):
     start(*BINARY)
     assert script("--compress", "mnist") == 0
-    assert "NOTE: pixels are binarized, dynamic, seed 0: that is what comes back" in (said := capsys.readouterr().out)
+    assert "NOTE: pixels are binarized, dynamic, seed 0" in (said := capsys.readouterr().out)
     assert "the model knows no classes, so the file has no labels" in said
     path = COMPRESSED / "mnist.vz"
     assert f"60 images in {path.stat().st_size:,} bytes" in said
@@ -60,7 +60,9 @@ def test_levels_and_labels_return(script, start, idx_folder, capsys):
     assert len(names) == 260
     np.testing.assert_array_equal(np.asarray(Image.open(names[1])), both[0][10, :, :, 0])
     assert script(*of_model, "--decompress", "a.vz", "--to", "pictures") == 1
-    assert "pictures is not empty" in failed(capsys)
+    assert "pictures is there already: name another folder or .npz file" in failed(capsys)
+    assert script(*of_model, "--compress", "a.npz", "--to", "again.vz") == 0
+    assert "most probable" not in capsys.readouterr().out, "the names of the classes are read back"
     # A file can be used as data: images without classes get the most probable one.
     assert script(*of_model, "--compress", "pictures/3/003.png", "--to", "b.vz") == 0
     assert "1 image without a class that the model knows" in capsys.readouterr().out
@@ -88,10 +90,11 @@ def test_codes_alone_are_smaller_and_give_what_decode_gives(script, start):
     of_model = ("--model", "cvae")
     assert script(*of_model, "--compress", "mnist", "--to", "a.vz") == 0
     sizes = []
-    for levels in (1, 4):
+    for levels in (4, 1):
+        pathlib.Path("l.vz").unlink(missing_ok=True)
         assert script(*of_model, "--compress", "mnist", "--to", "l.vz", "--lossy", "--levels", levels) == 0
         sizes.append(pathlib.Path("l.vz").stat().st_size)
-    assert sizes[0] < sizes[1] < pathlib.Path("a.vz").stat().st_size / 4
+    assert sizes[1] < sizes[0] < pathlib.Path("a.vz").stat().st_size / 4
     assert script(*of_model, "--decompress", "l.vz", "--to", "l.npz") == 0
     trained = vae.load("model_ckpts/cvae/mnist/cvae.weights.h5")
     coded = files.read(pathlib.Path("l.vz"))
@@ -138,6 +141,50 @@ def test_damaged_files_give_no_images(script, start, capsys):
     assert not pathlib.Path("out").exists()
     assert script("--decompress", "nothing.vz") == 1
     assert "cannot read nothing.vz: No such file" in failed(capsys)
+
+
+def test_nothing_that_is_there_is_written_over(script, start, capsys):
+    start(*BINARY)
+    checkpoint = pathlib.Path("model_ckpts/vae/mnist/vae.weights.h5")
+    before = checkpoint.read_bytes()
+    assert script("--compress", "mnist", "--to", "a.vz") == 0
+    capsys.readouterr()
+    for path in (checkpoint, pathlib.Path("a.vz")):
+        assert script("--compress", "mnist", "--to", path) == 1
+        assert f"{path} is there already: name another file with --to, or add to this one with --append" in failed(
+            capsys
+        )
+    assert checkpoint.read_bytes() == before
+    for _ in range(2):  # where the run has its own place, a second run takes that of the first
+        assert script("--compress", "mnist") == 0
+        assert script("--decompress", COMPRESSED / "mnist.vz") == 0
+    assert len([*DECOMPRESSED.glob("mnist/*.png")]) == 60
+
+
+def test_pictures_appear_together_or_not_at_all(script, start, monkeypatch, capsys):
+    start(*BINARY)
+    assert script("--compress", "mnist", "--to", "a.vz") == 0
+    save = Image.Image.save
+
+    def fail_late(self, path, *args, **options):
+        if path.name == "30.png":
+            raise OSError(28, "full")
+        save(self, path, *args, **options)
+
+    monkeypatch.setattr(Image.Image, "save", fail_late)
+    capsys.readouterr()
+    assert script("--decompress", "a.vz", "--to", "out") == 1
+    assert "cannot write out: No space left on device" in failed(capsys)
+    assert not pathlib.Path("out").exists()
+    assert not [*pathlib.Path().glob(".partial*")]
+
+
+def test_classes_get_folders_of_their_own_within_the_folder():
+    from app.compress import folder_names
+
+    assert folder_names(["cat", "über ß", "a b'c"]) == ["cat", "über ß", "a b'c"]
+    assert folder_names(["..", "a/b", "a_b", ""]) == ["0_", "1_a_b", "2_a_b", "3_"]
+    assert folder_names([".", "x" * 300, "nul\0"])[1:] == ["1_" + "x" * 80, "2_nul_"]
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import KINDS, P_Y, build, class_probs, images
 
-from coding import bits_back, files
+import vae
+from coding import bits_back, files, lossy
 from coding.exact import CodingError
-from coding.model import LosslessModel
+from coding.model import LosslessModel, LossyModel
 from coding.stack import FIRST_WORDS, Stack, first_words
 
 
@@ -60,7 +61,8 @@ def test_the_code_has_the_length_of_the_bound(coders):
         for rows in np.split(np.arange(num), 6):
             labels = None if classes is None else classes[rows]
             numbers = coder.prior.pop(stack, 100, labels)
-            parts.append(coder.likelihood.pop(stack, 100, coder.decoder_output(numbers, labels)))
+            shape = (100, *coder.data_shape)
+            parts.append(coder.likelihood.pop(stack, shape, coder.decoder_output(numbers, labels)))
         x = np.concatenate(parts)
         coded = bits_back.compress(coder, x, classes)
         one_hot = tf.zeros((num, 0)) if classes is None else tf.one_hot(classes, 3)
@@ -89,11 +91,25 @@ def test_parts_are_appended_and_all_return(coders):
     assert 32 * (len(both.words) - len(at_once.words)) < 128 + 96
 
 
-def test_early_groups_are_small_and_do_not_depend_on_their_end():
-    assert [rows.stop for rows in bits_back.groups(0, 12)] == [1, 2, 3, 4, 6, 9, 12]
-    assert [rows.stop for rows in bits_back.groups(0, 2000)][-3:] == [1674, 1874, 2000]
-    assert [rows.stop for rows in bits_back.groups(8, 10)] == [4, 10]
-    assert [*bits_back.groups(0, 0)] == []
+@pytest.mark.parametrize("latent_size", [1, 64, 400])
+def test_codes_of_many_latents_cost_known_words_once(latent_size):
+    """Only the first image has no bits before it. The later ones wait until there are enough."""
+    built = vae.build_model("vae", data_shape=(4, 4, 1), latent_size=latent_size, hidden_dims=(6,))
+    coder, x = LosslessModel(built), np.zeros((150, 4, 4, 1), np.uint8)
+    coded = bits_back.compress(coder, x)
+    same(bits_back.decompress(coder, coded), x, None)
+    bits_of_one = 11 * latent_size  # an untrained posterior is as wide as the prior, 2^8 steps of the grid
+    assert 32 * (FIRST_WORDS - coded.num_untouched) < max(0, bits_of_one - 128) + 128
+
+
+def test_groups_of_large_images_are_small():
+    built = vae.build_model("vae", data_shape=(120, 100, 1), latent_size=2, hidden_dims=(4,))
+    sizes = []
+    x = np.random.default_rng(0).integers(0, 2, (40, 120, 100, 1), dtype=np.uint8)
+    coder = LosslessModel(built)
+    coded = bits_back.compress(coder, x, progress=sizes.append)
+    assert (sizes[0], max(sizes), sum(sizes)) == (1, 200 * 28 * 28 // 12_000, 40)
+    same(bits_back.decompress(coder, coded), x, None)
 
 
 def test_files_round_trip(coders, tmp_path):
@@ -151,6 +167,31 @@ def test_wrong_bits_never_give_wrong_images(coders):
             bits_back.decompress(coder, dataclasses.replace(coded, **changes))
 
 
+def test_contents_that_contradict_one_another_are_refused(coders, tmp_path):
+    """Files made by hand, whose checksum agrees."""
+    model, coder = coders["vae"]
+    lossless = bits_back.compress(coder, *images(model, 3))
+    lossy_one = lossy.compress_codes(LossyModel(model), images(model, 3)[0])
+    changed = [
+        dataclasses.replace(lossless, **change)
+        for change in ({"kind": 1}, {"kind": 7}, {"counts": ()}, {"steps": np.array([1])}, {"words": np.zeros(0)})
+    ]
+    changed += [
+        dataclasses.replace(lossy_one, **change)
+        for change in ({"kind": 0}, {"steps": np.zeros(0)}, {"steps": np.zeros(3)}, {"steps": np.full(3, 2**32 - 1)},
+                       {"counts": (1, 2)})
+    ]  # fmt: skip
+    for coded in changed:
+        files.write(tmp_path / "a.vz", coded)
+        with pytest.raises(CodingError, match="damaged"):
+            files.read(tmp_path / "a.vz")
+    for change in ({"steps": lossy_one.steps[:2]}, {"counts": (2,)}, {"counts": (2**32 - 1,)}):
+        with pytest.raises(CodingError):
+            lossy.decompress_codes(LossyModel(model), dataclasses.replace(lossy_one, **change))
+    files.write(tmp_path / "a.vz", dataclasses.replace(lossless, model_name="ü" * 200 + "\x1b"))
+    assert files.read(tmp_path / "a.vz").model_name == "ü" * 127
+
+
 def test_models_are_told_apart_by_all_that_they_compute_with():
     model = build("vlae")
     digest = LosslessModel(model, P_Y).digest
@@ -168,7 +209,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from small_models import build, class_probs
 from coding import bits_back, files, model
-model.BLOCK = 3
+model.BLOCK = 90
 built = build({kind!r})
 coder = model.LosslessModel(built, class_probs(built))
 with threadpool_limits(1):
@@ -226,4 +267,4 @@ def test_a_file_never_changes(coders):
     model, coder = coders["cvae"]
     coded = bits_back.compress(coder, *images(model, 20), model_name="a")
     found = hashlib.sha256(dataclasses.replace(coded, digest=bytes(16)).to_bytes()).hexdigest()
-    assert found == "ccc3187049e42670e484a111439f37c2c3c2f0c81c56f42f0bbd466fc580ab49"
+    assert found == "ac49948726764abe4860b886a1639acd87eec01de5b5ecfd45b06718b3768d26"

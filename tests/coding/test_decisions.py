@@ -88,7 +88,8 @@ def test_code_lengths_are_those_of_the_likelihoods():
         coder = LosslessModel(model, probs)
         _, classes = images(model, 3)
         numbers = np.random.default_rng(2).integers(2**14 - 512, 2**14 + 512, (3, 3))
-        x = coder.likelihood.pop(Stack(), 3, coder.decoder_output(numbers, classes))  # what is popped is drawn
+        shape = 3, *coder.data_shape
+        x = coder.likelihood.pop(Stack(), shape, coder.decoder_output(numbers, classes))  # what is popped is drawn
         params = coder.decoder_output(numbers, classes)(slice(None))
         if hasattr(coder.likelihood, "window"):
             params = coder.likelihood.window.params(coder.pixels.values(x), params)

@@ -6,7 +6,7 @@ from conftest import SHARED_MNIST
 from PIL import Image
 
 from data import load_dataset
-from sources.own_data import permute_rows
+from sources.own_data import load_own, permute_rows
 from sources.readers import DataError
 
 SHARED_DATA = SHARED_MNIST.parent
@@ -168,3 +168,15 @@ def test_photographs_are_told_from_drawings():
     assert not faces.is_near_binary()
     assert faces.kind() == "photographs"
     assert load_dataset("mnist_sample").kind() == "drawings"
+
+
+def test_names_of_classes_in_an_npz_file(tmp_path):
+    images, labels = np.zeros((20, 4, 4), np.uint8), np.arange(20) % 2
+    images[0] = 255
+    names = np.array(["cat", "über"])
+    np.savez(tmp_path / "a.npz", images=images, labels=labels, class_names=names)
+    assert load_own(tmp_path / "a.npz").class_names == ("cat", "über")
+    for wrong in (names[:1], np.array(["cat", "cat"]), np.arange(2), names[None]):
+        np.savez(tmp_path / "a.npz", images=images, labels=labels, class_names=wrong)
+        with pytest.raises(DataError, match="'class_names' must be different texts"):
+            load_own(tmp_path / "a.npz")
