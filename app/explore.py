@@ -13,7 +13,8 @@ from sources.examples import Examples
 from storage.files import replacing
 from trained.model import TrainedModel
 
-EXAMPLES, CODES = 40, 1000  # held-out examples to start from, and those whose codes are shown
+IMAGES, POINTS = 40, 500  # held-out examples to start from
+CODES = 1000  # and those whose codes are shown
 
 
 def explore(run: Run, trained: TrainedModel, dataset: Dataset) -> None:
@@ -22,8 +23,9 @@ def explore(run: Run, trained: TrainedModel, dataset: Dataset) -> None:
     path = pathlib.Path(settings.to or run.folders.outputs)
     path = path if path.suffix == ".html" else path / "explorer.html"
     measurement = Measurement(model, dataset, binarize=settings.binarize, seed=settings.seed, max_examples=CODES)
-    terms, shown = measurement.terms, measurement.held_out[:EXAMPLES]
-    images = np.concatenate([x for x, _, _ in measurement.batches])[:EXAMPLES]
+    num = POINTS if dataset.is_points else IMAGES
+    terms, shown = measurement.terms, measurement.held_out[:num]
+    images = np.concatenate([x for x, _, _ in measurement.batches])[:num]
     held = Held(
         x=images if dataset.is_points else np.round(255 * images).astype(np.uint8),
         labels=class_numbers(shown),
@@ -39,6 +41,7 @@ def explore(run: Run, trained: TrainedModel, dataset: Dataset) -> None:
             title=f"{settings.model} / {run.folders.name}",
             summary=f"A {settings.model.upper()} of {dataset.name} with {trained.latent_size} latents, in this page.",
             is_binary=settings.binarize != "none",
+            can_draw=dataset.kind() == "drawings",
             std=float(np.exp(model.likelihood.log_std())) if model.likelihood.has_learned_scale else 1.0,
         )
         if len(text) <= MOST_BYTES:

@@ -159,7 +159,8 @@ function showStyles() {
   next(0);
 }
 
-const sliders = SPEC.order.map((latent) => {
+const FEW = 16;  // sliders that are seen at once
+const sliders = SPEC.order.map((latent, place) => {
   const row = document.createElement("label"), [low, high] = SPEC.ranges[latent];
   row.className = "slider";
   const text = document.createElement("span"), input = document.createElement("input"), output = document.createElement("output");
@@ -173,9 +174,11 @@ const sliders = SPEC.order.map((latent) => {
   });
   input.addEventListener("change", showStyles);
   row.append(text, input, output);
-  byId("sliders").append(row);
+  byId(place < FEW ? "sliders" : "more-sliders").append(row);
   return { input, output, latent };
 });
+
+byId("more").hidden = SPEC.latents <= FEW;
 
 SPEC.classes.forEach((name, number) => {
   button(byId("classes"), name, () => { setLabel(number); });
@@ -416,7 +419,8 @@ function setUpPlane() {
 // Buttons, each of which goes to the next held-out example
 function chooser(parent, names, use) {
   const different = [...new Map(held.map((example) => [example.label, example])).values()];
-  const chosen = names.map((_, i) => held.indexOf(different[i % different.length] || held[i]));
+  const first = different.length < names.length ? held : different;
+  const chosen = names.map((_, i) => held.indexOf(first[i % first.length]));
   names.forEach((name, i) => {
     const pick = button(parent, "", () => { chosen[i] = (chosen[i] + 1) % held.length; label(); use(chosen.map((n) => held[n])); });
     const label = () => { pick.textContent = `${name}: example ${chosen[i] + 1}, next`; };
@@ -462,7 +466,7 @@ function setUpBetween() {
 newTexture();
 if (held.length && IS_IMAGE) startFrom(held[0]);
 else setLabel(0, { keepStyle: false });
-if (IS_IMAGE) setUpDrawing();
+if (byId("draw")) setUpDrawing();
 setUpPlane();
 if (IS_IMAGE) setUpBetween();
 document.body.dataset.ready = "true";

@@ -34,12 +34,15 @@ class Held:
     class_names: Sequence[str]
 
 
-def page(model: Mapping[str, Any], held: Held, *, title: str, summary: str, is_binary: bool, std: float) -> str:
+def page(
+    model: Mapping[str, Any], held: Held, *, title: str, summary: str, is_binary: bool, can_draw: bool, std: float
+) -> str:
     """The page as a text.
 
     Args:
         model: of `explorer.export.export_model`.
         is_binary: whether the model takes binary pixels.
+        can_draw: whether the images are like drawings, white on black.
         std: of p(x|z) of points.
     """
     is_image = held.x.ndim == 4
@@ -66,6 +69,7 @@ def page(model: Mapping[str, Any], held: Held, *, title: str, summary: str, is_b
         title=title,
         summary=summary,
         is_image=is_image,
+        can_draw=can_draw,
         what="an image" if is_image else "a point",
         example="image" if is_image else "point",
         spec=as_script(spec),

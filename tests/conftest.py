@@ -226,3 +226,39 @@ def assert_same_tensors(a: str | os.PathLike, b: str | os.PathLike) -> None:
     assert a.keys() == b.keys()
     assert len(a) > 20
     assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not (chromium := shutil.which("chromium")):
+        pytest.skip("there is no Chromium")
+    with playwright.sync_playwright() as started:
+        options = ["--no-sandbox", "--disable-background-networking"]
+        opened = started.chromium.launch(executable_path=chromium, args=options)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """open_page(path, width): the page, ready if it runs something. At the end it must have asked for nothing and complained of nothing."""
+    requests, errors, pages = [], [], []
+
+    def opened(path: pathlib.Path, width: int = 1400, *, runs: bool = True):
+        page = browser.new_page(viewport={"width": width, "height": 900}, has_touch=True)
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(path.resolve().as_uri())
+        if runs:
+            page.wait_for_function("document.body.dataset.ready === 'true'")
+        pages.append(page)
+        return page
+
+    yield opened
+    for page in pages:
+        page.wait_for_timeout(200)
+        page.close()
+    assert errors == []
+    assert all(url.startswith(("file:", "data:")) and url.endswith("html") for url in requests if url[:5] != "data:")

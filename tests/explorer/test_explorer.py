@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import shutil
 import sys
 
 import numpy as np
@@ -17,7 +16,6 @@ from explorer.page import HERE, MOST_BYTES, as_script
 sys.path.insert(0, str(REPOSITORY / "tests/coding"))
 from small_models import KINDS, build
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MORE_KINDS = {
     "vae flow": ("vae", {"prior": "flow"}),
     "vae gaussian": ("vae", {"likelihood": "gaussian", "network": "resnet"}),
@@ -29,41 +27,6 @@ COMPUTE = """({spec, x, noise, label, uniform}) => {
   return {mean, logvar, z, back: model.toNoise(z, label), params: model.decoderOutput(f(noise), label),
           x: model.decode(f(noise), label, f(uniform))};
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM:
-        pytest.skip("there is no Chromium")
-    with playwright.sync_playwright() as started:
-        options = ["--no-sandbox", "--disable-background-networking"]
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def open_page(browser):
-    """open_page(path, width): the page, ready. At the end it must have asked for nothing and complained of nothing."""
-    requests, errors, pages = [], [], []
-
-    def opened(path: pathlib.Path, width: int = 1400):
-        page = browser.new_page(viewport={"width": width, "height": 900}, has_touch=True)
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(path.resolve().as_uri())
-        page.wait_for_function("document.body.dataset.ready === 'true'")
-        pages.append(page)
-        return page
-
-    yield opened
-    for page in pages:
-        page.wait_for_timeout(200)
-        page.close()
-    assert errors == []
-    assert all(url.startswith(("file:", "data:")) and url.endswith("html") for url in requests if url[:5] != "data:")
 
 
 def computed(browser, model, bits: int, seed: int = 0) -> tuple[dict, dict]:

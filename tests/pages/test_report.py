@@ -198,3 +198,18 @@ def test_charts_hold_their_curves():
     flat = chart([Curve("a", [1], [7.0])], caption="one epoch")
     assert len(flat["spots"]) == 1
     assert page.PAGE == "report.html"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_report_in_a_browser(script, start, open_page, width):
+    start()
+    assert script("--evaluate", "--num_importance_samples", 2) == 0
+    page = open_page(PAGE, width, runs=False)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
+    assert len(page.screenshot(full_page=True)) > 20_000
+    spot = page.locator("svg .epoch").nth(1)
+    assert spot.locator("text").evaluate("(text) => getComputedStyle(text).opacity") == "0"
+    spot.focus()
+    assert spot.locator("text").evaluate("(text) => getComputedStyle(text).opacity") == "1"
+    assert spot.locator("text").text_content().startswith("epoch 2: train ")
