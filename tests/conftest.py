@@ -242,7 +242,8 @@ def browser():
 
 @pytest.fixture
 def open_page(browser):
-    """open_page(path, width): the page, ready if it runs something. At the end it must have asked for nothing and complained of nothing."""
+    """open_page(path, width): the page, ready if it runs something. In the end it must have asked for nothing and
+    complained of nothing."""
     requests, errors, pages = [], [], []
 
     def opened(path: pathlib.Path, width: int = 1400, *, runs: bool = True):
