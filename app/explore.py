@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 
+from app.rules import FlagError
 from app.run import Run
 from data import Dataset
 from evaluation.measurement import Measurement
@@ -18,8 +19,14 @@ CODES = 1000  # and those whose codes are shown
 
 
 def explore(run: Run, trained: TrainedModel, dataset: Dataset) -> None:
-    """Write explorer.html to the run's outputs, or to the file or folder of --to."""
+    """Write explorer.html to the run's outputs, or to the file or folder of --to.
+
+    Raises:
+        FlagError: for a conditional model of several labels at a time.
+    """
     settings, model = run.settings, trained.model
+    if model.is_conditional and dataset.has_several_labels():
+        raise FlagError("--explore needs one class for each example, and this model is given several labels at a time")
     path = pathlib.Path(settings.to or run.folders.outputs)
     path = path if path.suffix == ".html" else path / "explorer.html"
     measurement = Measurement(model, dataset, binarize=settings.binarize, seed=settings.seed, max_examples=CODES)
@@ -41,7 +48,7 @@ def explore(run: Run, trained: TrainedModel, dataset: Dataset) -> None:
             title=f"{settings.model} / {run.folders.name}",
             summary=f"A {settings.model.upper()} of {dataset.name} with {trained.latent_size} latents, in this page.",
             is_binary=settings.binarize != "none",
-            can_draw=dataset.kind() == "drawings",
+            can_draw=dataset.kind() == "drawings" and float(dataset.mean().mean()) < 0.5,  # white on black
             std=float(np.exp(model.likelihood.log_std())) if model.likelihood.has_learned_scale else 1.0,
         )
         if len(text) <= MOST_BYTES:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from app.folders import previous
 from app.records import read_metrics, reported_settings
 from app.run import Run, default_run_name, defaults_for
 from app.settings import DEFAULTS, ROWS, names
@@ -39,7 +40,13 @@ def write_comparison(
     with noting_failure(folder):
         from pages.report import comparison_page
 
-        write(folder, comparison_page(columns, rows, curves, differences))
+        named = {label: f"{shown_path(pathlib.Path(label))} ({number})" if pathlib.Path(label).is_absolute() else label
+                 for number, label in enumerate(curves, 1)}  # fmt: skip
+        rows = [[named.get(row[0], row[0]), *row[1:]] for row in rows]
+        write(
+            folder,
+            comparison_page(columns, rows, {named[label]: curve for label, curve in curves.items()}, differences),
+        )
 
 
 def write(folder: pathlib.Path, text: str) -> None:
@@ -59,7 +66,8 @@ def noting_failure(folder: pathlib.Path) -> Iterator[None]:
 def commands(run: Run, dataset: Dataset, epochs: int) -> dict[str, str]:
     """What to type to make the run again, and to go on with it. Paths are shortened: the page may be handed on."""
     settings, folders = run.settings, run.folders
-    checkpoint = shown_path(folders.newest)
+    is_own = settings.train or run.continues_itself
+    checkpoint = shown_path(folders.newest if is_own else run.source)
     of_run = flags_of({"model": settings.model} | own_data(settings.dataset) | own_name(run))
     name = f"{folders.model}/{folders.name}"
     lines = {
@@ -69,7 +77,13 @@ def commands(run: Run, dataset: Dataset, epochs: int) -> dict[str, str]:
         "sample": ["--sample", "--checkpoint", checkpoint],
         "compare": ["--compare", name, f"{name}.previous"],
     }
-    return {purpose: shlex.join(["python", "assignment.py", *flags]) for purpose, flags in lines.items()}
+    absent = [] if is_own else ["continue", "compare"]
+    absent += [] if previous(folders.checkpoints).exists() else ["compare"]
+    return {
+        purpose: shlex.join(["python", "assignment.py", *flags])
+        for purpose, flags in lines.items()
+        if purpose not in absent
+    }
 
 
 def made_with(run: Run, dataset: Dataset) -> dict[str, Any]:

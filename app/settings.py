@@ -194,7 +194,8 @@ class Settings:
         None, ON, SPLITS, "which part of the data to use, where they have such parts", default_text="test", **OF_DATA
     )
     to: str | None = row(
-        None, ON, "folder to write to; for --compress a file, for --decompress a folder or an .npz file", values.path,
+        None, ON, "folder to write to; for --compress and --explore a file, for --decompress a folder or an .npz file",
+        values.path,
         metavar="PATH", default_text="OUTPUT_DIR/MODEL/RUN/VERB/DATA, or OUTPUT_DIR/MODEL/RUN for --slim", **WRITING
     )  # fmt: skip
     inliers: tuple[str, ...] = row(

@@ -221,7 +221,7 @@ class Model {
     return this.decoder.offset ? data.map((value, i) => value + this.decoder.offset[i]) : data;
   }
 
-  // The mean of p(x|z); of a window a draw, pixel by pixel: `shown` is called with the image after each row
+  // The mean of p(x|z); of a window a draw, pixel by pixel
   decode(z, number, uniform = null) {
     const output = this.decoderOutput(z, number);
     return this.window ? this.drawInOrder(output, uniform || noise(this.pixels())) : this.mean(output);
@@ -237,9 +237,7 @@ class Model {
     if (kind !== "logistic") return params;
     const channels = this.shape[this.shape.length - 1], x = new Float32Array(this.pixels());
     for (let i = 0; i < x.length; i++) {
-      const pixel = Math.floor(i / channels), channel = i % channels;
-      const location = params[2 * channels * pixel + channel];
-      const scale = Math.exp(clip(params[2 * channels * pixel + channels + channel], -7, 7));
+      const [location, scale] = this.logistic(params, x, Math.floor(i / channels), i % channels);
       x[i] = scale * (softplus(location / scale) - softplus((location - 1) / scale));
     }
     return x;
@@ -295,11 +293,7 @@ class Model {
         x[i] = u < sigmoid(params[channel]) ? 1 : 0;
         continue;
       }
-      let location = params[channel];
-      const before = (number) => x[pixel * channels + number] - 0.5;
-      if (channels === 3 && channel === 1) location += params[6] * before(0);
-      if (channels === 3 && channel === 2) location += params[7] * before(0) + params[8] * before(1);
-      const scale = Math.exp(clip(params[channels + channel], -7, 7));
+      const [location, scale] = this.logistic(params, x.subarray(pixel * channels), 0, channel);
       const level = clip(location + scale * (Math.log(u) - Math.log1p(-u)), 0, 1);
       x[i] = Math.round(255 * level) / 255;
     }
@@ -333,7 +327,9 @@ class Model {
       return z;
     }
     z = new Float32Array(this.latents);
-    for (let i = 0; i < this.latents; i++) z[i] = quantile(noise[i], this.mixture(z, label, i));
+    for (let i = 0; i < this.latents; i++) {
+      z[i] = quantile(noise[i], this.mixture(this.masked(this.prior.network, z, label), i));
+    }
     return z;
   }
 
@@ -351,7 +347,59 @@ class Model {
       }
       return z;
     }
-    return z.map((value, i) => bisect((noise) => quantile(noise, this.mixture(z, label, i)) < value, -8, 8));
+    const output = this.masked(this.prior.network, z, label);
+    return z.map((value, i) => normalQuantile(cdf(value, this.mixture(output, i))));
+  }
+
+  // log p(z|y)
+  logPrior(z, number) {
+    const kind = this.prior.kind, label = this.prior.label ? this.oneHot(number) : null;
+    const logNormal = (value) => -0.5 * (value * value + Math.log(2 * Math.PI));
+    let sum = 0;
+    if (kind === "mixture") {
+      const output = this.masked(this.prior.network, z, label);
+      z.forEach((value, i) => {
+        const densities = this.mixture(output, i).map(([weight, mean, std]) =>
+          Math.log(weight) + logNormal((value - mean) / std) - Math.log(std));
+        const largest = Math.max(...densities);
+        sum += largest + Math.log(densities.reduce((total, density) => total + Math.exp(density - largest), 0));
+      });
+      return sum;
+    }
+    for (const value of this.toNoise(z, number)) sum += logNormal(value);
+    if (kind === "gaussian") sum -= 0.5 * this.moments(number)[1].reduce((a, b) => a + b, 0);
+    for (const step of kind === "flow" ? this.prior.steps : []) {
+      const [mean, logvar] = this.stepMoments(step, z, label);
+      sum -= 0.5 * logvar.reduce((a, b) => a + b, 0);
+      z = z.map((value, i) => (value - mean[i]) * Math.exp(-0.5 * logvar[i])).reverse();
+    }
+    return sum;
+  }
+
+  // log p(x|z), of `params` for every pixel
+  logLikelihood(x, params) {
+    const kind = this.likelihood.kind, channels = this.shape[this.shape.length - 1];
+    let sum = 0;
+    for (let i = 0; i < x.length; i++) {
+      if (kind === "bernoulli") sum += x[i] * params[i] - softplus(params[i]);
+      else if (kind === "real") sum -= 0.5 * ((x[i] - params[i]) / this.spec.std) ** 2;
+      else {
+        const [location, scale] = this.logistic(params, x, Math.floor(i / channels), i % channels);
+        const [above, below] = [x[i] + 0.5 / 255, x[i] - 0.5 / 255].map((edge) => sigmoid((edge - location) / scale));
+        sum += Math.log(Math.max((x[i] > 0.999 ? 1 : above) - (x[i] < 0.001 ? 0 : below), 1e-12));
+      }
+    }
+    return sum;
+  }
+
+  // Location and scale of one channel of a pixel; in a window green and blue are shifted by the channels before them
+  logistic(params, x, pixel, channel) {
+    const channels = this.shape[this.shape.length - 1], isShifted = this.window && channels === 3;
+    const from = (isShifted ? 3 : 2) * channels * pixel, before = (number) => x[pixel * channels + number] - 0.5;
+    let location = params[from + channel];
+    if (isShifted && channel === 1) location += params[from + 6] * before(0);
+    if (isShifted && channel === 2) location += params[from + 7] * before(0) + params[from + 8] * before(1);
+    return [location, Math.exp(clip(params[from + channels + channel], -7, 7))];
   }
 
   masked(network, z, label) {
@@ -364,9 +412,9 @@ class Model {
             output.slice(this.latents).map((raw) => bound * Math.tanh(raw / bound))];
   }
 
-  mixture(z, label, i) {
-    // [weight, mean, std] of each component of p(z_i | ...)
-    const output = this.masked(this.prior.network, z, label), num = this.prior.components, size = this.latents;
+  mixture(output, i) {
+    // [weight, mean, std] of each component of p(z_i | ...), from the output of the prior's network
+    const num = this.prior.components, size = this.latents;
     const at = (part, component) => output[(part * num + component) * size + i];
     const logits = Array.from({ length: num }, (_, component) => at(0, component));
     const largest = Math.max(...logits), weights = logits.map((logit) => Math.exp(logit - largest));
@@ -380,9 +428,14 @@ function quantile(noise, mixture) {
   const below = normalCdf(noise);
   const low = Math.min(...mixture.map(([, mean, std]) => mean - 10 * std));
   const high = Math.max(...mixture.map(([, mean, std]) => mean + 10 * std));
-  const cdf = (z) => mixture.reduce((sum, [weight, mean, std]) => sum + weight * normalCdf((z - mean) / std), 0);
-  return bisect((z) => cdf(z) < below, low, high);
+  return bisect((z) => cdf(z, mixture) < below, low, high);
 }
+
+function cdf(z, mixture) {
+  return mixture.reduce((sum, [weight, mean, std]) => sum + weight * normalCdf((z - mean) / std), 0);
+}
+
+const normalQuantile = (probability) => bisect((noise) => normalCdf(noise) < probability, -8, 8);
 
 function bisect(isBelow, low, high) {
   for (let i = 0; i < 40; i++) {
@@ -396,5 +449,3 @@ const clip = (value, low, high) => Math.min(Math.max(value, low), high);
 const noise = (num) => Float32Array.from({ length: num }, () => Math.max(Math.random(), 1e-7));
 const normals = (num) => Float32Array.from({ length: num }, () =>
   Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random()));
-
-if (typeof module !== "undefined") module.exports = { Model, normals, noise, erf };

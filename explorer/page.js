@@ -120,6 +120,7 @@ function setCode(z) {
     output.textContent = state.z[latent].toFixed(2);
   });
   refresh();
+  showStyles();
 }
 
 function newTexture() {
@@ -143,20 +144,23 @@ function startFrom(example) {
   const { z, label } = encodeExample(example);
   state.z = z;
   setLabel(label, { keepStyle: false });
-  showStyles();
 }
 
+// The code as every class, once it has come to rest
+let styles = null;
 function showStyles() {
   if (!SPEC.classes.length || !IS_IMAGE) return;
   byId("all").hidden = false;
-  const noise = model.toNoise(state.z, state.label);
+  clearTimeout(styles);
   const cells = [...byId("styles").children];
+  let noise = null;
   const next = (number) => {
     if (number === cells.length) return;
+    noise ??= Float32Array.from(model.toNoise(state.z, state.label));
     paint(cells[number].firstChild, model.decode(model.fromNoise(noise, number), number, state.uniform));
-    setTimeout(next, 0, number + 1);
+    styles = setTimeout(next, 0, number + 1);
   };
-  next(0);
+  styles = setTimeout(next, 300, 0);
 }
 
 const FEW = 16;  // sliders that are seen at once
@@ -166,13 +170,12 @@ const sliders = SPEC.order.map((latent, place) => {
   const text = document.createElement("span"), input = document.createElement("input"), output = document.createElement("output");
   text.textContent = SPEC.rates ? `z${latent + 1}, ${SPEC.rates[latent].toFixed(1)} nats` : `z${latent + 1}`;
   Object.assign(input, { type: "range", min: low, max: high, step: (high - low) / 400, value: 0 });
-  input.setAttribute("aria-label", `latent ${latent + 1}`);
   input.addEventListener("input", () => {
     state.z[latent] = Number(input.value);
     output.textContent = state.z[latent].toFixed(2);
     refresh();
+    showStyles();
   });
-  input.addEventListener("change", showStyles);
   row.append(text, input, output);
   byId(place < FEW ? "sliders" : "more-sliders").append(row);
   return { input, output, latent };
@@ -190,16 +193,15 @@ SPEC.classes.forEach((name, number) => {
 byId("random").addEventListener("click", () => {
   newTexture();
   setCode(model.fromNoise(normals(SPEC.latents), state.label));
-  showStyles();
 });
-byId("reset").addEventListener("click", () => { setCode(model.fromNoise(new Float32Array(SPEC.latents), state.label)); showStyles(); });
-byId("again").addEventListener("click", () => { newTexture(); show(); });
+byId("reset").addEventListener("click", () => { setCode(model.fromNoise(new Float32Array(SPEC.latents), state.label)); });
+byId("again").addEventListener("click", () => { newTexture(); show(); showStyles(); });
 byId("slowly").addEventListener("change", show);
 byId("again").hidden = byId("slowly-label").hidden = !model.window;
 
 held.slice(0, IS_IMAGE ? 30 : 0).forEach((example, i) => {
   const cell = button(byId("examples"), "", () => startFrom(example));
-  const name = SPEC.names.length ? `, ${SPEC.names[example.label]}` : "";
+  const name = SPEC.names[example.label] ? `, ${SPEC.names[example.label]}` : "";
   cell.setAttribute("aria-label", `held-out example ${i + 1}${name}`);
   cell.append(document.createElement("canvas"));
   paint(cell.firstChild, example.x);
@@ -240,7 +242,6 @@ function setUpDrawing() {
     byId("redrawn-caption").textContent = SPEC.classes.length ? `encoded and decoded, as ${SPEC.classes[number]}` : "encoded and decoded";
     state.z = mean;
     setLabel(number, { keepStyle: false });
-    showStyles();
   }
   byId("clear").addEventListener("click", clear);
   clear();
@@ -288,17 +289,9 @@ function centred(picture) {
 // argmax over classes of the bound at the posterior mean: log p(x|z) + log p(z|y) - log q(z|x, y)
 function mostProbable(x) {
   const scores = SPEC.classes.map((_, number) => {
-    const { mean, logvar } = model.encode(x, number), behind = model.toNoise(mean, number);
-    let score = behind.reduce((sum, value) => sum - 0.5 * value * value, 0) + 0.5 * logvar.reduce((a, b) => a + b, 0);
-    const output = model.decoderOutput(mean, number);
-    const params = model.window ? [...paramsOf(x, output)] : output;
-    if (SPEC.likelihood.kind === "bernoulli") {
-      for (let i = 0; i < x.length; i++) score += x[i] * params[i] - softplus(params[i]);
-    } else {
-      const decoded = model.window ? x : model.mean(output);
-      for (let i = 0; i < x.length; i++) score -= 20 * (x[i] - decoded[i]) ** 2;
-    }
-    return score;
+    const { mean, logvar } = model.encode(x, number), output = model.decoderOutput(mean, number);
+    return model.logLikelihood(x, model.window ? paramsOf(x, output) : output) + model.logPrior(mean, number)
+      + 0.5 * logvar.reduce((a, b) => a + b, 0);
   });
   return scores.indexOf(Math.max(...scores));
 }
@@ -359,7 +352,7 @@ function drawPlane() {
   const canvas = byId("map"), context = canvas.getContext("2d");
   canvas.width = canvas.height = MAP;
   codes.forEach(({ z, label }) => {
-    context.fillStyle = COLOURS[(label < 0 ? 0 : label) % COLOURS.length];
+    context.fillStyle = label < 0 && SPEC.names.length ? "#777" : COLOURS[Math.max(label, 0) % COLOURS.length];
     context.beginPath();
     context.arc(...onMapAt(plane.coordinates(z)), 2.2, 0, 7);
     context.fill();
@@ -422,7 +415,7 @@ function chooser(parent, names, use) {
   const first = different.length < names.length ? held : different;
   const chosen = names.map((_, i) => held.indexOf(first[i % first.length]));
   names.forEach((name, i) => {
-    const pick = button(parent, "", () => { chosen[i] = (chosen[i] + 1) % held.length; label(); use(chosen.map((n) => held[n])); });
+    const pick = button(parent, "", () => { do chosen[i] = (chosen[i] + 1) % held.length; while (chosen.indexOf(chosen[i]) !== chosen.lastIndexOf(chosen[i])); label(); use(chosen.map((n) => held[n])); });
     const label = () => { pick.textContent = `${name}: example ${chosen[i] + 1}, next`; };
     label();
   });
@@ -431,26 +424,37 @@ function chooser(parent, names, use) {
 
 // Between two images
 
+// As in interpolation.png (White 2016): the direction follows the great circle, the length changes linearly
+function slerp(start, end, share) {
+  const lengths = [start, end].map((code) => Math.sqrt(dot(code, code)));
+  const [a, b] = [start, end].map((code, i) => code.map((value) => value / Math.max(lengths[i], 1e-12)));
+  const angle = Math.acos(clip(dot(a, b), -1, 1)), sine = Math.sin(angle);
+  if (sine < 1e-3) return start.map((value, i) => (1 - share) * value + share * end[i]);
+  const [p, q] = [Math.sin((1 - share) * angle) / sine, Math.sin(share * angle) / sine];
+  const length = (1 - share) * lengths[0] + share * lengths[1];
+  return a.map((value, i) => length * (p * value + q * b[i]));
+}
+
 function setUpBetween() {
-  let ends = null, timer = null;
+  let ends = null, timer = null, isDrawing = false;
   const share = byId("share"), play = byId("play");
   const draw = () => {
-    // along the great circle between the noise behind the codes, as interpolation.png
-    const t = Number(share.value), [a, b] = ends.map(({ z, label }) => model.toNoise(z, label));
-    const angle = Math.acos(clip(dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b) || 1e-12), -1, 1));
-    const [p, q] = angle < 1e-3 ? [1 - t, t] : [Math.sin((1 - t) * angle), Math.sin(t * angle)].map((value) => value / Math.sin(angle));
-    const number = t < 0.5 ? ends[0].label : ends[1].label;
-    const z = model.fromNoise(Float32Array.from(a, (value, i) => p * value + q * b[i]), number);
+    isDrawing = false;
+    const t = Number(share.value), number = (t < 0.5 ? ends[0] : ends[1]).label;
+    const z = model.fromNoise(slerp(ends[0].noise, ends[1].noise, t), number);
     paint(byId("middle"), model.decode(z, number, state.uniform));
   };
   const stop = () => { clearInterval(timer); timer = null; play.textContent = "Play"; };
   chooser(byId("ends"), ["from", "to"], (examples) => {
-    ends = examples.map(encodeExample);
+    ends = examples.map((example) => {
+      const { z, label } = encodeExample(example);
+      return { label, noise: model.toNoise(z, label) };
+    });
     paint(byId("from"), examples[0].x);
     paint(byId("to"), examples[1].x);
     draw();
   });
-  share.addEventListener("input", draw);
+  share.addEventListener("input", () => { if (!isDrawing) { isDrawing = true; requestAnimationFrame(draw); } });
   play.addEventListener("click", () => {
     if (timer) return stop();
     play.textContent = "Stop";
@@ -467,6 +471,7 @@ newTexture();
 if (held.length && IS_IMAGE) startFrom(held[0]);
 else setLabel(0, { keepStyle: false });
 if (byId("draw")) setUpDrawing();
-setUpPlane();
+if (SPEC.latents > 1) setUpPlane();
+byId("plane").hidden = SPEC.latents < 2;
 if (IS_IMAGE) setUpBetween();
 document.body.dataset.ready = "true";

@@ -133,6 +133,8 @@ TINY = {
     "encode": DATA,
     "score": DATA,
     "fill_in": DATA,
+    "compress": DATA,
+    "decompress": ["there", "nothing.vz"],
     "hide": ["left", "0.5"],
     "to": ["there"],
     "inliers": ["0", "2", "nothing"],
@@ -196,7 +198,10 @@ def test_any_combination_of_flags_is_read_or_refused_in_one_line(argv):
 # The whole program, with flags that are each plausible
 
 SMALL = "--num_epochs 1 --hidden_dims 4 --latent_size 3 --num_samples 2".split()
-WHAT_TO_DO = ("train", "evaluate", "sample", "encode", "score", "fill_in", "load_weights", "checkpoint")
+WHAT_TO_DO = (
+    "train", "evaluate", "sample", "encode", "score", "fill_in", "compress", "decompress", "explore", "load_weights",
+    "checkpoint",
+)  # fmt: skip
 SETTINGS = [name for name in ACTIONS if name not in (*WHAT_TO_DO, "compare", "dataset", "model")]
 
 

@@ -243,8 +243,12 @@ WRONG = {  # flags -> exit code, message
     "--score pets --train": (2, "--score goes with no other verb"),
     "--score pets --evaluate --sample": (2, "--score goes with no other verb"),
     "--compare vae/mnist --score pets": (2, "--compare takes runs as they are: it goes with no other verb"),
-    "--split test": (2, "--split goes with --encode, --score or --fill_in, not with training"),
-    "--evaluate --to there": (2, "--to goes with --encode, --score, --fill_in or --slim, not with --evaluate"),
+    "--split test": (2, "--split goes with --encode, --score, --fill_in or --compress, not with training"),
+    "--evaluate --to there": (
+        2,
+        "--to goes with --encode, --score, --fill_in, --compress, --decompress, --explore or --slim, "
+        "not with --evaluate",
+    ),
     "--encode pets --inliers cats": (2, "--inliers goes with --score, not with --encode"),
     "--encode pets --num_importance_samples 3": (2, "goes with training, --evaluate or --score, not with --encode"),
     "--score pets --split validation": (2, "must be test, train or all"),

@@ -27,7 +27,11 @@ def test_training_leaves_checkpoint_figures_and_pictures(script, tmp_path, real_
     outputs = tmp_path / "outputs/vae/mnist"
     written = {path.name for path in outputs.iterdir()}
     epochs = {f"epoch_00{n}_{kind}.png" for n in (1, 2) for kind in ("samples", "reconstructions")}
-    assert written == {f"{name}.png" for name in (*PICTURES, "manifold")} | epochs | {"history.csv", "metrics.json"}
+    assert written == {f"{name}.png" for name in (*PICTURES, "manifold")} | epochs | {
+        "history.csv",
+        "metrics.json",
+        "report.html",
+    }
     for path in outputs.glob("*.png"):
         height, width = imread(path).shape[:2]
         assert 30 < height < 3000
