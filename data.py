@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sources.examples import Examples, RawData
+from sources.examples import NO_LABEL, Examples, RawData
 from sources.named import load_local_or_tfds, load_medmnist, load_mnist_sample, load_toy_set
 from sources.own_data import load_own, read_arrays
 from sources.readers import (
@@ -76,7 +76,10 @@ MOST_GREYNESS = 0.4  # of near-binary images
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Training examples, and the test or validation examples that figures are reported on."""
+    """Training examples, and the test or validation examples that figures are reported on.
+
+    is_partly_labelled: whether some training examples have no label, though every example is of one class.
+    """
 
     name: str
     source: str
@@ -85,6 +88,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     split: str = "test"
     notes: tuple[str, ...] = ()  # what the user should know about the data
+    is_partly_labelled: bool = False
 
     @property
     def data_shape(self) -> tuple[int, ...]:
@@ -154,20 +158,60 @@ class Dataset:
         """
         if not num:
             return self
-        if num >= len(self.train):
-            raise DataError(
-                f"--validation_size {num} leaves none of the {len(self.train)} training examples of {self.name}"
-            )
-        train, test = self.train[:-num], self.train[-num:]
+        usable = self.labelled if self.is_partly_labelled else np.arange(len(self.train))
+        if num >= len(usable):
+            kind = "labelled training examples" if self.is_partly_labelled else "training examples"
+            raise DataError(f"--validation_size {num} leaves none of the {len(usable)} {kind} of {self.name}")
+        if self.is_partly_labelled:
+            train, test = self.train[np.delete(np.arange(len(self.train)), usable[-num:])], self.train[usable[-num:]]
+        else:
+            train, test = self.train[:-num], self.train[-num:]
         notes = self.notes + untrained_classes_note(train.labels, test.labels, self.class_names, "validation")
         return dataclasses.replace(self, train=train, test=test, split="validation", notes=notes)
 
+    @property
+    def labelled(self) -> np.ndarray:
+        """The row numbers of the training examples that have a label."""
+        return np.flatnonzero(self.train.labels.any(axis=1))
+
+    def hide_labels(self, num: int | None, seed: int) -> "Dataset":
+        """Keep the labels of `num` training examples, as many of each class as far as there are, and hide the others.
+        None changes nothing.
+
+        Raises:
+            DataError: if examples have several labels or none, there are not so many labels, or fewer than classes.
+        """
+        if num is None:
+            return self
+        if not self.num_classes or self.has_several_labels():
+            what = "several labels at a time" if self.num_classes else "no labels"
+            raise DataError(f"--num_labels needs examples of one class each, and {self.name} has {what}")
+        rows = self.labelled
+        if num > len(rows):
+            raise DataError(f"--num_labels {num}: {self.name} has only {len(rows)} labelled training examples")
+        classes = self.train.labels[rows].argmax(axis=1)
+        num_classes = len(np.unique(classes))
+        if 0 < num < num_classes:
+            raise DataError(f"--num_labels {num} is fewer than one for each of {num_classes} classes of {self.name}")
+        order = np.random.default_rng(seed).permutation(len(rows))
+        rank = np.empty(len(rows), np.int64)  # of each among those of its class, in this order
+        for number in np.unique(classes):
+            of_class = order[classes[order] == number]
+            rank[of_class] = np.arange(len(of_class))
+        kept = rows[order[np.argsort(rank[order], kind="stable")][:num]]
+        labels = np.zeros_like(self.train.labels)
+        labels[kept] = self.train.labels[kept]
+        train = Examples(self.train.x, labels)
+        return dataclasses.replace(self, train=train, is_partly_labelled=num < len(self.train))
+
     def class_probs(self) -> np.ndarray | None:
-        """How frequent each class is among the training examples, (classes,); None where examples have several labels
-        or none."""
+        """How frequent each class is among the labelled training examples, (classes,), uniform if there are none; None
+        where examples have several labels or none."""
         if not self.num_classes or self.has_several_labels():
             return None
-        return self.train.labels.mean(axis=0)
+        if not self.train.labels.any():
+            return np.full(self.num_classes, 1 / self.num_classes)
+        return self.train.labels.sum(axis=0, dtype=np.float64) / self.train.labels.sum()
 
     def describe(self) -> str:
         """One line: its source, the number and size of its examples, its classes."""
@@ -180,11 +224,15 @@ class Dataset:
         return (
             f"{self.name} from {self.source}: {size}, {len(self.train):,} for training and {len(self.test):,} for "
             f"{self.split}, {classes}"
+            + (f", labels of {len(self.labelled):,} training examples" if self.is_partly_labelled else "")
         )
 
     def has_several_labels(self) -> bool:
-        """Whether there are labels, and some example has none or more than one."""
-        return any(self.num_classes and np.any(part.labels.sum(axis=1) != 1) for part in (self.train, self.test))
+        """Whether there are labels, and some example may have more than one, or none at all."""
+        if not self.num_classes:
+            return False
+        train = self.train[self.labelled] if self.is_partly_labelled else self.train
+        return any(np.any(part.labels.sum(axis=1) != 1) for part in (train, self.test))
 
 
 def make_dataset(name: str, raw: RawData) -> Dataset:
@@ -206,11 +254,13 @@ def make_dataset(name: str, raw: RawData) -> Dataset:
         train_labels, test_labels = (np.zeros((len(x), 0), np.uint8) for x in (train_x, test_x))
     elif train_labels.shape[1:] != test_labels.shape[1:]:
         raise DataError(f"{name} ({source}) has training labels of another kind or number than its test labels")
-    elif train_labels.ndim == 1:
+    is_partly_labelled = False
+    if train_labels.ndim == 1:
+        is_partly_labelled = bool(np.any(train_labels == NO_LABEL))
         num_classes = max(int(train_labels.max()) + 1, len(class_names))
         if test_labels.max() >= num_classes:
             raise DataError(f"{name} ({source}) has test examples of class {test_labels.max()}, but none to train on")
-        one_hot = np.eye(num_classes, dtype=np.uint8)
+        one_hot = np.eye(num_classes + 1, num_classes, dtype=np.uint8)  # the last row is that of NO_LABEL
         train_labels, test_labels = one_hot[train_labels], one_hot[test_labels]
     num_classes = train_labels.shape[1]
     if class_names and len(class_names) != num_classes:
@@ -218,7 +268,7 @@ def make_dataset(name: str, raw: RawData) -> Dataset:
     names = class_names or tuple(map(str, range(num_classes)))
     notes = raw.notes + untrained_classes_note(train_labels, test_labels, names, "test")
     train, test = Examples(train_x, train_labels), Examples(test_x, test_labels)
-    return Dataset(name, source, train, test, names, notes=notes)
+    return Dataset(name, source, train, test, names, notes=notes, is_partly_labelled=is_partly_labelled)
 
 
 def untrained_classes_note(

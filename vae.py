@@ -9,6 +9,7 @@ likelihood gives p(x|z). All terms are in nats per example:
     loss       = distortion + beta * rate       averaged over the batch; also warm-up and free bits, never in the elbo
 """
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,7 +20,8 @@ import tensorflow as tf
 from parts import catalogue
 from parts.autoregressive import Autoregressive
 from parts.likelihoods import LIKELIHOODS, Likelihood, sum_per_example
-from parts.networks import NETWORKS, Decoder, PixelLayers, Stack, computing_in, default_keras_settings
+from parts.networks import NETWORKS, Classifier, Decoder, PixelLayers, Stack, computing_in, default_keras_settings
+from parts.noise import moved
 from parts.priors import PRIORS, normal_log_prob
 from parts.replicas import batch_mean, batch_normal, share_of_replica
 from storage.checkpoints import CheckpointError, load_weights, read_header
@@ -43,6 +45,7 @@ class VAE(keras.Model):
     """
 
     is_conditional = False  # whether it needs labels
+    infers_labels = False  # whether training examples may lack them
     labels_reach_prior = False  # whether a learned prior is p(z|y), not p(z)
     labels_reach_decoder = False  # whether the decoder is given the label too
     prior_options: Mapping[str, Mapping[str, float]] = {"flow": {"logvar_bound": 3.0}}  # arguments of priors, by name
@@ -122,20 +125,21 @@ class VAE(keras.Model):
         step = tf.cast(self.optimizer.iterations, tf.float32)
         return self.beta * tf.minimum(1.0, step / self.warmup_steps)
 
+    def loss_and_terms(self, x, labels, seed) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The training loss of a batch, and the terms of its bound."""
+        distortion, latent_rates = self.terms(x, labels, seed)
+        return self.objective(distortion, latent_rates), distortion, latent_rates
+
     def train_step(self, data):
-        x, labels, seed = data
         with tf.GradientTape() as tape:
-            distortion, latent_rates = self.terms(x, labels, seed)
-            loss = self.objective(distortion, latent_rates)
+            loss, *terms = self.loss_and_terms(*data)
             share = share_of_replica(loss)
         gradients = tape.gradient(share, self.trainable_variables)
         self.optimizer.apply(gradients, self.trainable_variables)
-        return self.track(loss, distortion, latent_rates)
+        return self.track(loss, *terms)
 
     def test_step(self, data):
-        x, labels, seed = data
-        distortion, latent_rates = self.terms(x, labels, seed)
-        return self.track(self.objective(distortion, latent_rates), distortion, latent_rates)
+        return self.track(*self.loss_and_terms(*data))
 
     def track(self, loss, distortion, latent_rates) -> dict[str, tf.Tensor]:
         """Add a batch to the running means; every example counts the same, also in a smaller last batch."""
@@ -210,6 +214,82 @@ class CVAE(VAE):
         return required(labels)
 
 
+class M2(CVAE):
+    """A CVAE whose class is latent where no label is known: q(y|x), q(z|x, y), p(y), p(z) or p(z|y), p(x|z, y) (Kingma
+    et al. 2014, "Semi-supervised learning with deep generative models").
+
+    With the label, terms and bound are the CVAE's. Without it, eq. 7 holds, with a sum over all classes:
+
+        -U(x) = sum_y q(y|x) (distortion + rate)(x, y) + KL(q(y|x) || p(y))
+
+    p(y) is uniform. The loss of a batch adds `classification_weight` times the cross-entropy of q(y|x) on its labelled
+    examples (eq. 9), and `consistency` times that between q(y|x) of an unlabelled image moved by up to two pixels, and
+    q(y|x) by the averaged weights of the image as it is (Tarvainen and Valpola 2017).
+
+    Args:
+        classifier: q(y|x), data -> logits (batch, classes).
+
+    The labels of a batch are those of its first examples; the others have none.
+    """
+
+    infers_labels = True
+
+    def __init__(
+        self, *parts, classifier: Classifier, classification_weight: float = 1.0, consistency: float = 0.0, **kwargs
+    ):
+        super().__init__(*parts, **kwargs)
+        self.classifier = classifier
+        self.classification_weight = classification_weight
+        self.consistency = consistency
+
+    def loss_and_terms(self, x, labels, seed):
+        num = labels.shape[0]
+        if num is None or num == x.shape[0]:
+            loss, *terms = super().loss_and_terms(x, labels, seed)
+            return loss + self.classification_weight * self.classification_loss(x, labels), *terms
+        distortion, latent_rates, class_rate = self.unlabelled_terms(x[num:], seed)
+        loss = tf.reduce_sum(class_rate) / x.shape[0]
+        if self.consistency:
+            loss += self.consistency * self.inconsistency(x[num:], seed)
+        if num:
+            labelled = self.terms(x[:num], labels, seed + 1)
+            distortion = tf.concat([labelled[0], distortion], axis=0)
+            latent_rates = tf.concat([labelled[1], latent_rates], axis=0)
+            loss += self.classification_weight * self.classification_loss(x[:num], labels)
+        return loss + self.objective(distortion, latent_rates), distortion, latent_rates
+
+    def unlabelled_terms(self, x: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The terms of the bound on log p(x) by the sum over classes: distortion (batch,) and rate of each latent
+        (batch, latent), averaged over q(y|x), and KL(q(y|x) || p(y)), (batch,)."""
+        logits = self.classifier(x)
+        probs, num_classes = tf.nn.softmax(logits), logits.shape[-1]
+        y = tf.tile(tf.eye(num_classes), [tf.shape(x)[0], 1])  # (batch * classes, classes)
+        mean, logvar = self.encoder.posterior(tf.repeat(self.encoder.body(x), num_classes, axis=0), y)
+        noise = tf.repeat(batch_normal(tf.stack([tf.shape(x)[0], mean.shape[-1]]), seed), num_classes, axis=0)
+        z = mean + tf.exp(0.5 * logvar) * noise  # the same noise for every class: their differences count
+        distortion = -self.likelihood.log_prob(tf.repeat(x, num_classes, axis=0), self.likelihood_params(z, y))
+        latent_rates = self.prior.latent_rates(mean, logvar, z, y)
+        distortion = tf.reduce_sum(probs * tf.reshape(distortion, (-1, num_classes)), axis=1)
+        latent_rates = tf.reshape(latent_rates, (-1, num_classes, latent_rates.shape[-1]))
+        latent_rates = tf.reduce_sum(probs[..., None] * latent_rates, axis=1)
+        class_rate = tf.reduce_sum(probs * tf.nn.log_softmax(logits), axis=1) + math.log(num_classes)
+        return distortion, latent_rates, class_rate
+
+    def classification_loss(self, x: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """The mean of -log q(y|x), in nats: a scalar."""
+        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels, self.classifier(x)))
+
+    def inconsistency(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """The mean cross-entropy of q(y|moved x) to q(y|x) by the averaged weights, in nats: a scalar."""
+        targets = tf.nn.softmax(self.optimizer.with_averages(self.classifier, x))
+        logits = self.classifier(moved(x, seed))
+        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(tf.stop_gradient(targets), logits))
+
+    def classify(self, x: tf.Tensor) -> tf.Tensor:
+        """q(y|x), (batch, classes)."""
+        return tf.nn.softmax(self.classifier(x))
+
+
 class VLAE(VAE):
     """q(z|x, y), learned p(z|y), p(x|z) = prod_i p(x_i | z, window_i(x)): the variational lossy autoencoder of Chen et
     al. (2016), made class-conditional. The likelihood sees the pixels nearby, so the code need only store the rest.
@@ -262,6 +342,7 @@ def build_model(
     prior: str = "standard",
     window: int = 0,
     pixel_dims: Sequence[int] | None = None,
+    classifier: str | None = None,
     mixed_precision: bool = False,
     **objective,
 ) -> VAE:
@@ -274,9 +355,10 @@ def build_model(
         window: width of the pixels' window in a VLAE; 0 for pixels independent given z.
         pixel_dims: widths of a VLAE's layers behind the window; None for those of models that were saved before these
             could be chosen.
+        classifier: the network of q(y|x) in an M2, a name in NETWORKS.
         mixed_precision: whether encoder and decoder compute in bfloat16, except in their last layers. The weights are
             float32 and work without it, so it is not among the arguments that a checkpoint stores.
-        objective: beta, warmup_steps, free_bits; see VAE.
+        objective: beta, warmup_steps, free_bits; see VAE. Of an M2 also classification_weight and consistency.
 
     Raises:
         ValueError: for parts that do not fit the data or one another.
@@ -304,9 +386,16 @@ def build_model(
         decoder = Decoder(make_body(output_shape), output_shape)
     prior_classes = num_classes if model_class.labels_reach_prior else 0
     p_z = PRIORS[prior](latent_size, prior_classes, **model_class.prior_options.get(prior, {}))
+    if model_class.infers_labels:
+        classifier = classifier or network
+        with computing_in(policy):
+            own = NETWORKS[classifier]["encoder"](catalogue.NETWORKS[classifier].hidden_dims, latent_size, activation)
+            objective["classifier"] = Classifier(own, num_classes)
     built = model_class(encoder, decoder, p_z, p_x, **objective)
     x, labels = tf.zeros((1, *data_shape)), tf.zeros((1, num_classes))
     built.terms(x, labels, tf.constant([0, 0]))  # creates the weights
+    if model_class.infers_labels:
+        built.classify(x)
     built.built = True
     built.arguments = {
         "model": model,
@@ -320,6 +409,7 @@ def build_model(
         "prior": prior,
         "window": window,
         "pixel_dims": list(pixel_dims) if pixel_dims else None,
+        "classifier": classifier,
     }
     return built
 

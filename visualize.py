@@ -43,6 +43,7 @@ DPI = 100
 PAD = 0.08  # inches around what is drawn
 GAP = 2  # pixels between the images of a grid
 MOST_IN_LEGEND = 30
+MOST_NUMBERED = 20  # classes of a confusion matrix whose numbers can be read
 CELL, LABEL_HEIGHT, HEADING_HEIGHT = 1.0, 0.36, 0.3  # inches: the width of a labelled image, what stands around it
 LABELLED_COLUMNS, LONGEST_NAME = 10, 22  # letters
 HIGHEST = 4  # widths that a labelled image may take in height
@@ -386,6 +387,51 @@ def save_histograms(
     axes.set_ylabel("share of examples")
     axes.set_title(plain(title), fontsize=11)
     axes.legend(frameon=False)
+    save(figure, path, caption)
+
+
+@own_settings()
+def save_confusion(
+    path: str | os.PathLike, confusion: np.ndarray, class_names: Sequence[str], *, title: str, caption: str = ""
+) -> None:
+    """Numbers of examples (classes, classes), the right class in rows and the given one in columns."""
+    num = len(class_names)
+    side = min(4 + 0.4 * num, 12)
+    figure = Figure(figsize=(side, side), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Greys", vmin=0, vmax=1)
+    if num <= MOST_NUMBERED:
+        for row, column in zip(*np.nonzero(confusion), strict=True):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{confusion[row, column]:,}", ha="center", va="center", color=colour, fontsize=8)
+        names = [plain(name) for name in class_names]
+        axes.set_xticks(range(num), names, rotation=90 if max(map(len, names)) > 3 else 0)
+        axes.set_yticks(range(num), names)
+    axes.set_xlabel("class by q(y|x)")
+    axes.set_ylabel("right class")
+    axes.set_title(plain(title), fontsize=11)
+    save(figure, path, caption)
+
+
+@own_settings()
+def save_calibration(
+    path: str | os.PathLike, bins: Sequence[tuple[int, float, float]], *, title: str, caption: str = ""
+) -> None:
+    """Accuracy against confidence, with the number of examples of each bin: rows of (number, confidence, accuracy)."""
+    figure = Figure(figsize=(5.5, 5.5), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    numbers, confidences, accuracies = (np.array(column) for column in zip(*bins, strict=True))
+    axes.scatter(confidences, accuracies, s=20 + 300 * numbers / numbers.sum(), color="C0", alpha=0.6, linewidths=0)
+    axes.plot(confidences, accuracies, color="C0", linewidth=1)
+    for number, confidence, accuracy in bins:
+        axes.annotate(f"{number:,}", (confidence, accuracy), (6, -10), textcoords="offset points", fontsize=8)
+    axes.set_xlim(0, 1.05)
+    axes.set_ylim(0, 1.05)
+    axes.set_xlabel("probability of the most probable class")
+    axes.set_ylabel("share of examples for which it is right")
+    axes.set_title(plain(title), fontsize=11)
     save(figure, path, caption)
 
 

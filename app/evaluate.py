@@ -2,13 +2,17 @@
 
 from typing import Any
 
+import numpy as np
+
 from app import records, report
 from app.draw import album_of, draw_held_out
 from app.run import Run
 from data import Dataset
+from evaluation.classification import calibration
 from evaluation.measurement import Measurement
 from pictures.album import Album
 from pictures.charts import draw_history, draw_separation
+from pictures.classification import draw_classification
 from training.state import TrainingState
 from vae import VAE
 
@@ -31,6 +35,8 @@ def evaluate(run: Run, model: VAE, dataset: Dataset, state: TrainingState, other
     )
     figures["latents"] = measurement.latents()
     report.print_latents(figures["latents"], has_window=bool(model.arguments["window"]))
+    if model.infers_labels:
+        classify(measurement, album, figures)
     records.write_metrics(outputs, metrics)
     records.remove_separations(outputs)
     if settings.train:  # an older checkpoint has only the first part of the run's history
@@ -47,6 +53,17 @@ def evaluate(run: Run, model: VAE, dataset: Dataset, state: TrainingState, other
     if other_data is not None:
         figures["out_of_distribution"] = {other_data.name: separate(run, measurement, album, other_data)}
         records.write_metrics(outputs, metrics)
+
+
+def classify(measurement: Measurement, album: Album, figures: dict[str, Any]) -> None:
+    """Measure, print and draw how well q(y|x) tells the classes of the held-out data; add that to the figures."""
+    probs, examples = measurement.class_probs_of_held_out(), measurement.held_out
+    figures |= measurement.classification(probs)
+    names = measurement.dataset.class_names
+    report.print_classification(figures, names)
+    classes = examples.labels.argmax(axis=1)
+    x = examples.x if measurement.dataset.is_points else examples.x / np.float32(255.0)
+    draw_classification(album, x, probs, classes, figures["confusion"], calibration(probs, classes), names)
 
 
 def separate(run: Run, measurement: Measurement, album: Album, other_data: Dataset) -> dict[str, Any]:

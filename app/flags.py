@@ -151,9 +151,10 @@ def page_row(name: str, row: Row) -> str:
     words = f" [{row.metavar}]" if row.optional_value else words
     words += " ..." if row.several else ""
     flags = ", ".join(f"`{flag}`" for flag in (f"--{name}{words}", *row.aliases))
-    models = "" if len(row.models) == len(ROWS["model"].choices) else f" (of {' and '.join(row.models)})"
+    models = "" if len(row.models) == len(ROWS["model"].choices) else f" (of {', '.join(row.models)})"
     default = "off" if row.switch else described_default(name)
-    return f"| {flags} | {default} | {row.help}{models} |".replace("p(z|y)", r"p(z\|y)").replace("p(x|z)", r"p(x\|z)")
+    text = f"{row.help}{models}".replace("|", r"\|")
+    return f"| {flags} | {default} | {text} |"
 
 
 def wrapped(text: str) -> list[str]:

@@ -80,7 +80,8 @@ def open_dataset(given: Mapping[str, Any], header: Mapping[str, Any] | None) -> 
         DataError: if it cannot be had or is not the one of the checkpoint.
     """
     stored = header["config"] if header else {}
-    data_settings = {name: getattr(DEFAULTS, name) for name in ("dataset", "data_dir", "image_size", "validation_size")}
+    of_data = ("dataset", "data_dir", "image_size", "validation_size", "num_labels", "label_seed")
+    data_settings = {name: getattr(DEFAULTS, name) for name in of_data}
     data_settings |= {name: as_setting(stored[name]) for name in data_settings if name in stored}
     data_settings |= {name: given[name] for name in data_settings if name in given}
     offline, fallback_from, notes = given.get("offline", False), None, []
@@ -99,11 +100,20 @@ def open_dataset(given: Mapping[str, Any], header: Mapping[str, Any] | None) -> 
     if header:
         refuse_other_data(dataset, header, must_match="train" in verbs_of(given) or is_path(data_settings["dataset"]))
     if header and asks_for_test_set(given, header):
-        trained_on = dataset.hold_out(header["config"]["validation_size"]).train
-        dataset = dataclasses.replace(dataset, train=trained_on)
-    elif data_settings["validation_size"]:
-        dataset = dataset.hold_out(data_settings["validation_size"])
-    return dataset, fallback_from, notes
+        trained_on = as_trained_on(dataset, header["config"])
+        trained_on = dataclasses.replace(trained_on, test=dataset.test, split=dataset.split, notes=dataset.notes)
+        return trained_on, fallback_from, notes
+    return as_trained_on(dataset, data_settings), fallback_from, notes
+
+
+def as_trained_on(dataset: Dataset, settings: Mapping[str, Any]) -> Dataset:
+    """What a run with these settings has of its data: without the hold-out, and with the labels that it may know.
+
+    Raises:
+        DataError: as `Dataset.hold_out` and `Dataset.hide_labels`.
+    """
+    held_out = dataset.hold_out(settings["validation_size"])
+    return held_out.hide_labels(settings.get("num_labels"), settings.get("label_seed", DEFAULTS.label_seed))
 
 
 def refuse_other_data(dataset: Dataset, header: Mapping[str, Any], *, must_match: bool) -> None:
@@ -119,11 +129,10 @@ def refuse_other_data(dataset: Dataset, header: Mapping[str, Any], *, must_match
     for name, (found, stored) in shapes.items():
         if found != stored:
             raise DataError(f"{dataset.name} from {dataset.source} has {name} {found}, the checkpoint {stored}")
-    held_out = header["config"]["validation_size"]
-    if not must_match and not held_out:
+    config = header["config"]
+    if not must_match and not config["validation_size"]:
         return
-    trained_on = dataset.hold_out(held_out) if held_out else dataset
-    if trained_on.fingerprint() != header["dataset"]["fingerprint"]:
+    if as_trained_on(dataset, config).fingerprint() != header["dataset"]["fingerprint"]:
         raise DataError(
             f"{dataset.name} from {dataset.source} has other examples or labels, or another order of them, "
             f"than the checkpoint's from {header['dataset']['source']}"

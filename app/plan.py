@@ -69,7 +69,11 @@ class Plan:
 
 def open_source(given: Mapping[str, Any]) -> Source:
     """The flags and the checkpoint that they name. Raises CheckpointError or FlagError, see `open_checkpoint`."""
-    return Source(given, *open_checkpoint(given))
+    source = Source(given, *open_checkpoint(given))
+    strategy, model = given.get("strategy", DEFAULTS.strategy), source.setting("model")
+    if strategy != DEFAULTS.strategy and MODELS[model].infers_labels:
+        raise FlagError(f"--strategy {strategy}: a model that infers labels, as {model}, trains on one device")
+    return source
 
 
 def make_plan(source: Source) -> Plan:

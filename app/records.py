@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.run import Run
-from app.settings import as_stored, names, optimizer_settings
+from app.settings import as_stored, foreign_arguments, names
 from data import Dataset
 from storage.checkpoints import weights_digest
 from storage.files import replacing
@@ -68,8 +68,8 @@ def describe(run: Run, model: "VAE", dataset: Dataset, state: "TrainingState") -
 
 
 def reported_settings(model: str) -> list[str]:
-    """The settings that metrics.json has, without those of another model's optimizer."""
-    others = {*names(sets_optimizer=True)} - {*optimizer_settings(model)}
+    """The settings that metrics.json has, without those of another model's optimizer or objective."""
+    others = foreign_arguments(model)
     return [name for name in names(reported=True) if name not in others]
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import tqdm
 
+from evaluation.classification import COLLAPSED_SHARE
+
 COLLAPSED = (
     "WARNING: posterior collapse: no latent is in use, the model ignores its code. Try --warmup_epochs 5, "
     "--free_bits 0.1, or a smaller --beta{}"
@@ -48,6 +50,24 @@ def print_latents(figures: Mapping[str, Any], *, has_window: bool) -> None:
         print_row("aggregate posterior KL", figures["aggregate_posterior_kl"], note="from the prior, by moments")
     if not figures["active_units"] and figures["num_examples"] > 1:  # one example cannot show whether a latent varies
         print(COLLAPSED.format(", or a smaller --window" if has_window else ""))
+
+
+def print_classification(figures: Mapping[str, Any], class_names: Sequence[str]) -> None:
+    """How well q(y|x) tells the classes; a warning if it gives nearly all examples the same."""
+    num, error = figures["num_labels"], figures.get("error_standard_error")
+    note = f"of {figures['num_examples']:,} by q(y|x), trained with {num:,} labels"
+    note += "" if num else "; classes matched to clusters"
+    print_row("error", 100 * figures["error"], None if error is None else 100 * error, note, unit="%")
+    print_row("calibration error", 100 * figures["expected_calibration_error"], unit="%", note="expected, of 15 bins")
+    print_bound(figures, "elbo_of_unlabelled", "ELBO, class unknown", "bound on log p(x), all classes summed", bits="")
+    if figures["largest_share"] > COLLAPSED_SHARE and len(class_names) > 1 and figures["num_examples"] > 1:
+        columns = [sum(column) for column in zip(*figures["confusion"], strict=True)]
+        name = class_names[columns.index(max(columns))]
+        share = 100 * figures["largest_share"]
+        print(
+            f"WARNING: q(y|x) has collapsed: it gives {share:.0f}% of the examples the class {name}. Try another "
+            "--seed, a larger --classification_weight, or more labels"
+        )
 
 
 def print_log_likelihoods(figures: Mapping[str, Any]) -> None:

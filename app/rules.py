@@ -52,6 +52,12 @@ RULES = (
         "--binarize {binarize} is for images, and {data} are points",
         "points",
     ),
+    Rule(
+        ("consistency",),
+        lambda consistency: consistency,
+        "--consistency moves images, and {data} are points",
+        "points",
+    ),
     Rule(("flip",), lambda flip: flip, "--flip is for images, and {data} are points", "points"),
     Rule(
         ("likelihood",),

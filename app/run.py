@@ -163,6 +163,9 @@ def resolve(
         folders = choose_folders(given, source, header)
     if "train" in verbs and values["batch_size"] > len(dataset.train):
         raise FlagError(f"--batch_size {values['batch_size']} is more than the {len(dataset.train)} training examples")
+    infers = MODELS[values["model"]].infers_labels
+    if "train" in verbs and infers and dataset.is_partly_labelled and values["batch_size"] == 1:
+        raise FlagError("--batch_size 1 has no room for examples with a label and without one: give 2 or more")
     if values["num_importance_samples"] is None:
         values["num_importance_samples"] = EVALUATION_SAMPLES if verbs & {"evaluate", "score"} else 0
     if values["max_examples"] is None and "fill_in" in verbs:
@@ -195,8 +198,19 @@ def settings_of_new_run(given: Mapping[str, Any], dataset: Dataset, fallback_fro
         FlagError, DataError: for settings that make no sense for the data.
     """
     values = defaults_for(given, dataset)
-    if MODELS[values["model"]].labels == "always" and not dataset.num_classes:
+    model = MODELS[values["model"]]
+    if model.labels == "always" and not dataset.num_classes:
         raise DataError(f"--model {values['model']} needs labels, and {dataset.name} has none: use --model vae")
+    if model.infers_labels and dataset.has_several_labels():
+        raise DataError(
+            f"--model {values['model']} needs examples of one class each, {dataset.name} has several labels"
+        )
+    needs_all = model.is_conditional(dataset.num_classes * (not values["unconditional"]), values["prior"])
+    if dataset.is_partly_labelled and needs_all and not model.infers_labels:
+        raise DataError(
+            f"--model {values['model']} needs a label for every example, and only {len(dataset.labelled):,} of "
+            f"{len(dataset.train):,} training examples of {dataset.name} have one: use --model m2"
+        )
     if sentence := contradiction(values, dataset.kind(), dataset.name):
         raise FlagError(sentence)
     return values | ({"dataset": dataset.name} if fallback_from else {})

@@ -4,7 +4,7 @@ notes on what is ignored, and metrics.json all come from it: a new flag is a new
 A default can depend on the model, the data and the network: `by` maps conditions to values, and the last condition
 that holds decides. A condition is one or more words of these, all of which must hold:
 
-    vae, cvae, vlae                              the model
+    vae, cvae, m2, vlae                          the model
     points, images, drawings, photographs, colour   the data (drawings and photographs are grey)
     few, many                                    images: at most 10,000 to train on, or more
     mlp, conv, resnet                            the network
@@ -51,7 +51,7 @@ class Row:
         models: those that have it.
         reported: metrics.json has it.
         builds_model: it is an argument of vae.build_model.
-        sets_optimizer: it is an argument of the optimizer of those models.
+        argument_of: "optimizer" or "objective", if it is an argument of that of those models.
         per_machine: the machines of one training may differ in it.
         per_epoch: a continued run may change it; the run records the epoch from which each value holds.
     """
@@ -75,7 +75,7 @@ class Row:
     models: tuple[str, ...] = tuple(MODELS)
     reported: bool = False
     builds_model: bool = False
-    sets_optimizer: bool = False
+    argument_of: str = ""
     per_machine: bool = False
     per_epoch: bool = False
 
@@ -129,7 +129,8 @@ WRITING = {"verbs": ALONE, "strict": True}
 OF_DRAWING = {"verbs": ("train", "sample")}
 EVERYWHERE = {"verbs": VERBS}
 PER_EPOCH = {**OF_TRAINING, "per_epoch": True, "reported": True}
-OF_MUON = {**PER_EPOCH, "models": ("vlae",), "added_later": True, "sets_optimizer": True}
+OF_MUON = {**PER_EPOCH, "models": ("vlae",), "added_later": True, "argument_of": "optimizer"}
+OF_M2 = {**PER_EPOCH, "models": ("m2",), "added_later": True, "argument_of": "objective"}
 ARCHITECTURE = {"fixed": True, "reported": True, "builds_model": True}
 
 
@@ -217,7 +218,12 @@ class Settings:
     append: bool = row(False, ON, "add the images to those in the file of --to", switch=True, **OF_COMPRESSION)
 
     model: str = choice(
-        "vae", MODEL, MODELS, "the model: VAE, conditional VAE or lossy VAE", fixed=True, builds_model=True
+        "vae",
+        MODEL,
+        MODELS,
+        "the model: VAE, conditional VAE, semi-supervised VAE or lossy VAE",
+        fixed=True,
+        builds_model=True,
     )
     dataset: str = row(
         "mnist", DATA, "a name, such as mnist_sample, fashion_mnist, cifar10 or moons (docs/data.md has all); a folder "
@@ -242,6 +248,15 @@ class Settings:
     validation_size: int = row(
         0, DATA, "hold out the last N training examples and report on those, not on the test set", whole(0),
         metavar="N", fixed=True, reported=True
+    )  # fmt: skip
+    num_labels: int | None = row(
+        None, DATA, "use the labels of N training examples only, as many of each class, and hide the others; 0: none",
+        whole(0), metavar="N", default_text="all there are", models=("m2",), fixed=True, added_later=True,
+        reported=True
+    )  # fmt: skip
+    label_seed: int = row(
+        0, DATA, "seed by which --num_labels chooses them", whole(0), metavar="N", models=("m2",), fixed=True,
+        added_later=True, reported=True
     )  # fmt: skip
 
     latent_size: int = row(
@@ -274,6 +289,10 @@ class Settings:
         by={"few colour": "flow", "few photographs": "flow", "cvae": "flow", "vlae": "flow",
             "vlae drawings": "mixture"}, added_later=True,
         **ARCHITECTURE
+    )  # fmt: skip
+    classifier: str | None = choice(
+        None, MODEL, NETWORKS, "network of q(y|x), with its default widths", default_text="none", models=("m2",),
+        by={"m2 images": "conv", "m2 points": "mlp"}, added_later=True, **ARCHITECTURE
     )  # fmt: skip
     unconditional: bool = row(
         False, MODEL, "ignore the labels: the bound is on log p(x)", switch=True, models=("vlae",), fixed=True,
@@ -324,6 +343,14 @@ class Settings:
     free_bits: float = row(
         0.0, TRAINING, "nats that each latent may spend before its rate counts in the loss", real(0), metavar="X",
         **PER_EPOCH
+    )  # fmt: skip
+    classification_weight: float = row(
+        1.0, TRAINING, "weight of the cross-entropy of q(y|x) on labelled examples in the loss", real(0), metavar="X",
+        **OF_M2
+    )  # fmt: skip
+    consistency: float = row(
+        0.0, TRAINING, "weight in the loss of the cross-entropy between q(y|x) of an unlabelled image and of the same "
+        "moved by up to two pixels", real(0), metavar="X", **OF_M2
     )  # fmt: skip
     flip: bool = row(
         False, TRAINING, "mirror each image left to right at random, anew in every epoch", values.boolean,
@@ -394,14 +421,19 @@ TYPES: dict[str, Any] = typing.get_type_hints(Settings)
 DEFAULTS = Settings()
 
 
-def names(**wanted: bool) -> tuple[str, ...]:
+def names(**wanted: Any) -> tuple[str, ...]:
     """The settings whose rows have these properties, such as fixed=True."""
     return tuple(name for name, row in ROWS.items() if all(getattr(row, key) == value for key, value in wanted.items()))
 
 
-def optimizer_settings(model: str) -> tuple[str, ...]:
-    """The settings that are arguments of the optimizer of this model."""
-    return tuple(name for name in names(sets_optimizer=True) if model in ROWS[name].models)
+def arguments_of(part: str, model: str) -> tuple[str, ...]:
+    """The settings that are arguments of the "optimizer" or the "objective" of this model, and not of every model."""
+    return tuple(name for name in names(argument_of=part) if model in ROWS[name].models)
+
+
+def foreign_arguments(model: str) -> set[str]:
+    """The settings that are arguments of the optimizer or the objective of other models only."""
+    return {name for name, row in ROWS.items() if row.argument_of and model not in row.models}
 
 
 def default_of(name: str, words: set[str], num_examples: int, settings: Mapping[str, Any]) -> Any:

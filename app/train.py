@@ -11,7 +11,7 @@ from app.events import EventLog
 from app.folders import branch_off, is_newer, set_aside
 from app.report import print_epoch
 from app.run import Run
-from app.settings import names, optimizer_settings
+from app.settings import foreign_arguments, names
 from data import Dataset
 from sources.batches import evaluation_batches, training_batches
 from storage.checkpoints import CheckpointError, read_header, save_model_weights
@@ -48,8 +48,7 @@ def train(run: Run, model: VAE, dataset: Dataset, state: TrainingState, header: 
     if was_cut_off:
         recorder.after_epoch(state.epoch)
     if state.epoch < settings.num_epochs:
-        of_others = {*names(sets_optimizer=True)} - {*optimizer_settings(settings.model)}
-        noted = [name for name in names(per_epoch=True) if name not in of_others]
+        noted = [name for name in names(per_epoch=True) if name not in foreign_arguments(settings.model)]
         state.note_settings(state.epoch + 1, {name: getattr(settings, name) for name in noted})
     try:
         loop.train(
@@ -60,6 +59,7 @@ def train(run: Run, model: VAE, dataset: Dataset, state: TrainingState, header: 
                 seed=settings.seed,
                 binarize=settings.binarize,
                 flip=settings.flip,
+                labelled=dataset.labelled if dataset.is_partly_labelled and model.infers_labels else None,
             ),
             evaluation_batches(dataset.test, seed=settings.seed, binarize=settings.binarize),
             batch_size=settings.batch_size,

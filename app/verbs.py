@@ -18,7 +18,7 @@ from app.rules import FlagError
 from app.run import Run
 from app.sample import sample
 from app.score import score
-from app.settings import ROWS, names, optimizer_settings
+from app.settings import ROWS, arguments_of, names
 from app.slim import slim
 from app.train import train
 from data import Dataset
@@ -107,6 +107,7 @@ def make_model(run: Run, dataset: Dataset | None) -> VAE:
     if settings.train:
         warmup_steps = round(settings.warmup_epochs * (len(dataset.train) // settings.batch_size))
         objective = {"beta": settings.beta, "warmup_steps": warmup_steps, "free_bits": settings.free_bits}
+        objective |= {name: getattr(settings, name) for name in arguments_of("objective", settings.model)}
     keras.utils.set_random_seed(settings.seed)  # initial weights
     try:
         model = build_model(**run.model_arguments, mixed_precision=settings.mixed_precision, **objective)
@@ -114,7 +115,7 @@ def make_model(run: Run, dataset: Dataset | None) -> VAE:
         raise FlagError(str(error)) from None
     if run.source is None:
         model.start_at_mean(dataset.mean())
-    options = {name: getattr(settings, name) for name in optimizer_settings(settings.model)}
+    options = {name: getattr(settings, name) for name in arguments_of("optimizer", settings.model)}
     compile_model(model, settings.learning_rate, **options)
     return model
 

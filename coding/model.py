@@ -287,7 +287,8 @@ def in_blocks(shape: Shape, function: Callable[[slice], np.ndarray]) -> np.ndarr
 def digest_of(model: keras.Model, class_probs: Sequence[float] | None) -> bytes:
     """16 bytes that stand for all that coding depends on: the weights, how they are used, and the tables."""
     probs = None if class_probs is None else [float(prob) for prob in class_probs]
-    digest = hashlib.sha256(json.dumps([model.arguments, probs], sort_keys=True).encode())
+    arguments = {name: value for name, value in model.arguments.items() if value is not None}
+    digest = hashlib.sha256(json.dumps([arguments, probs], sort_keys=True).encode())
     for variable in model.weights:
         digest.update(np.asarray(variable, "<f4").tobytes())
     for table in tables().values():

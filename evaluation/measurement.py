@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from data import Dataset
 from evaluation import probes
+from evaluation.classification import classification, matched_to_classes
 from evaluation.elbo import elbo_terms
 from evaluation.latents import use_of_latents
 from evaluation.separation import separation
@@ -56,6 +57,22 @@ class Measurement:
         """How much the latents are used."""
         return use_of_latents(self.model, self.terms, self.held_out.labels, self.seed) | self.conditions
 
+    def class_probs_of_held_out(self) -> np.ndarray:
+        """q(y|x) of every held-out example, (n, classes), of a model that infers labels. If it has seen none, its
+        classes are matched to those of the data."""
+        probs = np.concatenate([self.model.classify(x) for x, _, _ in self.batches])
+        is_matched = self.dataset.is_partly_labelled and not len(self.dataset.labelled)
+        return matched_to_classes(probs, self.held_out.labels.argmax(axis=1)) if is_matched else probs
+
+    def classification(self, probs: np.ndarray) -> dict[str, Any]:
+        """How well these probabilities tell the classes, and the bound on log p(x) by the sum over classes."""
+        figures = classification(probs, self.held_out.labels.argmax(axis=1))
+        parts = [self.model.unlabelled_terms(x, seed) for x, _, seed in self.batches]
+        distortion, latent_rates, class_rate = (np.concatenate(part) for part in zip(*parts, strict=True))
+        elbo = -(distortion + latent_rates.sum(axis=1) + class_rate)
+        num_labels = len(self.dataset.labelled)
+        return figures | mean_and_error("elbo_of_unlabelled", elbo) | {"num_labels": num_labels}
+
     def log_likelihoods(self, num_samples: int) -> dict[str, Any]:
         """Importance-weighted bounds, tighter than the ELBO: on log p(x), and log p(x|y) of a conditional model.
 
@@ -87,7 +104,8 @@ class Measurement:
         dataset = self.dataset
         if dataset.num_classes < 2 or dataset.has_several_labels():
             return {}
-        train = dataset.train.random_choice(MOST_PROBED, self.seed)
+        train = dataset.train[dataset.labelled] if dataset.is_partly_labelled else dataset.train
+        train = train.random_choice(MOST_PROBED, self.seed)
         classes, held_out_classes = (part.labels.argmax(axis=1) for part in (train, self.held_out))
         if len(np.unique(classes)) < 2:
             return {}

@@ -18,6 +18,7 @@ from pages.charts import Curve, chart, history_curves
 HERE = pathlib.Path(__file__).parent
 MOST_BYTES = 700_000  # of all pictures together; base64 adds a third
 SPLITS = ("test", "validation")
+MOST_SHARE = 0.9  # of examples, that q(y|x) may give one class
 TERMS = {
     "elbo": "ELBO, nats: higher is better",
     "rate": "rate, nats: information in the code",
@@ -35,6 +36,10 @@ FIGURES = {
     "log_p_x": ("log p(x)", 2, "A tighter bound on the log-likelihood, from {samples} importance samples. Higher is "
                 "better. This is the figure to set beside a paper's, if its pixels were binarized in the same way."),
     "log_p_x_bits_per_dim": ("log p(x) in bits/dim", 4, "The same in bits. Lower is better."),
+    "elbo_of_unlabelled": ("ELBO, class unknown", 2, "A lower bound on log p(x), summed over all classes, in nats."),
+    "error": ("Error", 4, "Share of images whose class q(y|x) gets wrong."),
+    "expected_calibration_error": ("Calibration error", 4, "How far q(y|x) of its guess is from "
+                                   "how often the guess is right."),
     "latents.active_units": ("Active units", 0, "Latents that the model uses, of {latents}."),
     "latents.aggregate_posterior_kl": ("Aggregate posterior KL", 3, "How far all codes together are from the prior, by "
                                        "their moments, in nats. Near 0, samples of the prior look like data."),
@@ -47,6 +52,9 @@ CAPTIONS = {
     "samples.png": "new examples, drawn through the prior",
     "reconstructions.png": "held-out examples above, and what comes back from their codes below",
     "style_transfer.png": "the codes of held-out examples, decoded as every class",
+    "confusion.png": "right classes against those by q(y|x)",
+    "calibration.png": "how often q(y|x) is right against how sure it is",
+    "most_wrong.png": "the held-out images about which q(y|x) is most wrong",
     "interpolation.png": "from one held-out example to another",
     "traversals.png": "one code, with one latent changed at a time",
     "manifold.png": "what the plane of the two latents decodes to",
@@ -178,6 +186,8 @@ def warnings(metrics: Mapping[str, Any], history: Sequence[Mapping[str, float]])
                 "Posterior collapse: no latent is in use, and the model ignores its code. Try --warmup_epochs 5, "
                 "--free_bits 0.1, or a smaller --beta."
             )
+        if figures.get("largest_share", 0) > MOST_SHARE:
+            found.append("q(y|x) has collapsed: it gives nearly all images the same class.")
         if split == "validation":
             found.append(
                 "Validation figures are for choosing settings; --evaluate --validation_size 0 uses the test set."

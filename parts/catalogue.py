@@ -10,10 +10,13 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class ModelEntry:
-    """labels: whether the model needs them "always", "never", or "if the prior knows classes"."""
+    """labels: whether the model needs them "always", "never", or "if the prior knows classes".
+    infers_labels: training examples may lack them; it has q(y|x).
+    """
 
     class_name: str  # in vae.py
     labels: str = "never"
+    infers_labels: bool = False
     large_steps: bool = False  # a step's blocks of memory do not fit into a thread's arena
 
     def is_conditional(self, num_classes: int, prior: str) -> bool:
@@ -44,6 +47,7 @@ class NetworkEntry:
 MODELS = {
     "vae": ModelEntry("VAE"),
     "cvae": ModelEntry("CVAE", labels="always"),
+    "m2": ModelEntry("M2", labels="always", infers_labels=True),
     "vlae": ModelEntry("VLAE", labels="if the prior knows classes", large_steps=True),
 }
 LIKELIHOODS = {

@@ -73,9 +73,27 @@ class Encoder(keras.layers.Layer):
 
     def call(self, x, condition=None):
         """x: (batch, ...) -> mean, logvar: (batch, latent) each."""
-        h = self.hidden(join(self.body(x), condition))
+        return self.posterior(self.body(x), condition)
+
+    def posterior(self, features, condition=None):
+        """The same from what the body makes of x, (batch, features)."""
+        h = self.hidden(join(features, condition))
         mean, raw_logvar = tf.split(self.head(h), 2, axis=-1)
         return mean, bounded_logvar(raw_logvar)
+
+
+class Classifier(keras.layers.Layer):
+    """The logits of q(y|x), from the body and the hidden layer of an encoder of its own."""
+
+    def __init__(self, encoder: Encoder, num_classes: int, **kwargs):
+        super().__init__(**kwargs)
+        self.body = encoder.body
+        self.hidden = encoder.hidden
+        self.head = layers.Dense(num_classes, dtype="float32")
+
+    def call(self, x):
+        """x: (batch, ...) -> (batch, classes)."""
+        return self.head(self.hidden(self.body(x)))
 
 
 class Decoder(keras.layers.Layer):

@@ -14,36 +14,67 @@ from sources.examples import Examples
 from sources.readers import ALIGNMENT
 
 TEST_BATCH_SIZE = 500  # not the user's batch size, so that test figures do not depend on it
-TRAIN_STREAM, SHUFFLE_STREAM, TEST_STREAM, BINARIZE_STREAM, FLIP_STREAM = range(5)
+TRAIN_STREAM, SHUFFLE_STREAM, TEST_STREAM, BINARIZE_STREAM, FLIP_STREAM, LABELLED_STREAM = range(6)
+LEAST_LABELLED = 4  # one example of a batch in so many has a label at least
 
 
 def training_batches(
-    examples: Examples, batch_size: int, *, seed: int, binarize: str, flip: bool = False
+    examples: Examples,
+    batch_size: int,
+    *,
+    seed: int,
+    binarize: str,
+    flip: bool = False,
+    labelled: np.ndarray | None = None,
 ) -> Callable[..., tf.data.Dataset]:
     """A function from an epoch, counted from 0, to its batches (x, labels, step seed), beginning with batch `first`.
 
     An epoch is a permutation of the examples that depends on (seed, epoch) alone. The examples after its last whole
     batch are not used in that epoch. x: float32, images in [0, 1]; labels: float32. With `flip` every image is mirrored
     left to right in about half of the epochs.
+
+    `labelled` are the row numbers of the examples that have a label, if others have none. An epoch then is one of the
+    others. A batch begins with labelled examples, drawn with replacement: `num_labelled(...)` of them, and as many
+    labels.
     """
     x, labels = as_tensor(examples.x), as_tensor(examples.labels)
-    num_steps = len(examples) // batch_size
+    num_drawn, others = 0, np.arange(len(examples))
+    if labelled is not None:
+        num_drawn, others = num_labelled(batch_size, len(labelled), len(examples)), np.delete(others, labelled)
+    num_others = batch_size - num_drawn
+    num_steps = len(others) // num_others
 
     def epoch_batches(epoch: int, first: int = 0) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(tf.range(len(examples)), stream(seed, SHUFFLE_STREAM, epoch))
-        rows = tf.reshape(order[: num_steps * batch_size], (num_steps, batch_size))
+        order = tf.random.experimental.stateless_shuffle(tf.constant(others), stream(seed, SHUFFLE_STREAM, epoch))
+        rows = tf.reshape(order[: num_steps * num_others], (num_steps, num_others))
 
         def batch(step, rows):
-            step_seed = stream(seed, TRAIN_STREAM, step)
+            step_seed, known = stream(seed, TRAIN_STREAM, step), rows
+            if labelled is not None:
+                known = drawn_rows(labelled, num_drawn, step_seed)
+                rows = tf.concat([known, rows], axis=0)
             images = tf.gather(x, rows)
             if flip:
                 images = flip_half(images, step_seed)
-            return prepare(images, tf.gather(labels, rows), step_seed, binarize)
+            return prepare(images, tf.gather(labels, known), step_seed, binarize)
 
         steps = np.arange(epoch * num_steps, (epoch + 1) * num_steps)
         return without_tuning(tf.data.Dataset.from_tensor_slices((steps[first:], rows[first:])).map(batch).prefetch(8))
 
     return epoch_batches
+
+
+def num_labelled(batch_size: int, num_labels: int, num_examples: int) -> int:
+    """How many examples of a batch have a label: as many as among all examples, but at least a quarter; none where no
+    example has one."""
+    share = max(batch_size // LEAST_LABELLED, batch_size * num_labels // num_examples, 1)
+    return min(share, batch_size - 1) if num_labels else 0
+
+
+def drawn_rows(rows: np.ndarray, num: int, seed: tf.Tensor) -> tf.Tensor:
+    """`num` of the row numbers, drawn with replacement; none of none."""
+    drawn = tf.random.stateless_uniform((num,), stream_of(seed, LABELLED_STREAM), 0, max(len(rows), 1), tf.int32)
+    return tf.gather(tf.constant(rows, tf.int64), drawn)
 
 
 def evaluation_batches(examples: Examples, *, seed: int, binarize: str, first: int = 0) -> tf.data.Dataset:

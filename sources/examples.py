@@ -5,13 +5,15 @@ import dataclasses
 import numpy as np
 
 Labelled = tuple[np.ndarray, np.ndarray | None]  # x, and class numbers (n,), multi-hot vectors (n, labels) or None
+NO_LABEL = -1  # in place of the class number of an example without label
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
     """x: images (n, height, width, channels) uint8 or points (n, 2) float32; labels (n, classes) uint8.
 
-    The labels are one-hot; multi-hot where an example has several binary labels; of width 0 where it has none.
+    The labels are one-hot; multi-hot where an example has several binary labels; of width 0 where there are none. Where
+    some examples have a label and others have not, the rows of the others are 0.
     """
 
     x: np.ndarray

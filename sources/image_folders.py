@@ -11,9 +11,11 @@ import numpy as np
 import tqdm
 from PIL import Image, ImageOps
 
+from sources.examples import NO_LABEL
 from sources.readers import DARK, DataError, aligned_empty, first_line, times
 
 LARGEST_SIDE = 512  # pixels; larger images are most likely photographs that should be made smaller
+UNLABELLED = {"unlabelled", "unlabeled"}  # beside other sub-folders, such a one is not a class
 GREY_OF_RGB = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow has it
 
 
@@ -53,7 +55,8 @@ class LeftOut:
 
 @dataclasses.dataclass(frozen=True)
 class FoundImages:
-    """The files in a folder that look like images, the number of the class of each or None, and what was left out."""
+    """The files in a folder that look like images, the number of the class of each (NO_LABEL if it has none) or None,
+    and what was left out."""
 
     paths: list[pathlib.Path]
     classes: list[int] | None
@@ -66,7 +69,8 @@ def and_others(found: Sequence) -> str:
 
 
 def read_image_folder(folder: pathlib.Path, image_size: tuple[int, int] | None = None) -> ImageFolder:
-    """Every image in a folder that Pillow can read; its sub-folders, if it has any, are classes.
+    """Every image in a folder that Pillow can read; its sub-folders, if it has any, are classes. A sub-folder called
+    `unlabelled` beside them holds images without a label.
 
     Args:
         image_size: (height, width) of the images, which are cropped to that shape and resized.
@@ -97,10 +101,12 @@ def find_images(folder: pathlib.Path) -> FoundImages:
     classes = [entry for entry in visible(folder) if entry.is_dir()]
     left_out.linked_folders = [entry for entry in classes if here.is_relative_to(entry.resolve())]
     classes = [entry for entry in classes if entry not in left_out.linked_folders]
+    unlabelled = [entry for entry in classes if entry.name.lower() in UNLABELLED and len(classes) > 1]
+    classes = [entry for entry in classes if entry not in unlabelled]
     paths, numbers = image_files(folder, left_out, recursive=False), []
     if classes and paths:
         raise DataError(f"{folder} has images both beside and in its sub-folders, such as {paths[0]}")
-    for number, subfolder in enumerate(classes):
+    for number, subfolder in [*enumerate(classes), *((NO_LABEL, entry) for entry in unlabelled)]:
         found = image_files(subfolder, left_out, recursive=True)
         if not found:
             message = f"{subfolder} holds no images, and should be a class of {folder}"

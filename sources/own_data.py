@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from sources.examples import Labelled, RawData
+from sources.examples import NO_LABEL, Labelled, RawData
 from sources.readers import DARK, DataError, class_labels, read_npz, uint8_images
 
 TEST_SHARE = 10  # one example in ten is for testing
@@ -22,10 +22,15 @@ def load_own(path: pathlib.Path, image_size: tuple[int, int] | None = None) -> R
         DataError: if it is none of these, or something is wrong with it.
     """
     if path.is_dir():
-        return load_folder(path, image_size)
-    if path.suffix != ".npz" or not path.is_file():
+        raw = load_folder(path, image_size)
+    elif path.suffix == ".npz" and path.is_file():
+        raw = load_npz(path, image_size)
+    else:
         raise DataError(f"{path} is neither a folder of images nor an .npz file")
-    return load_npz(path, image_size)
+    _, test_labels = raw.splits["test"]
+    if test_labels is not None and np.any(test_labels == NO_LABEL):
+        raise DataError(f"{path} has test images without a label: figures need one for each")
+    return raw
 
 
 def load_npz(path: pathlib.Path, image_size: tuple[int, int] | None) -> RawData:
@@ -126,9 +131,10 @@ def split_off_test(
     order = np.random.default_rng(seed).permutation(len(images))
     if labels is None or labels.ndim > 1:
         candidates = order
-    else:  # the only example of a class stays in training
+    else:  # the only example of a class, and those without label, stay in training
         by_class = order[np.argsort(labels[order], kind="stable")]
-        candidates = by_class[np.bincount(labels)[labels[by_class]] > 1]
+        by_class = by_class[labels[by_class] != NO_LABEL]
+        candidates = by_class[np.bincount(labels[by_class])[labels[by_class]] > 1] if by_class.size else by_class
         candidates = candidates if candidates.size else order
     is_test = np.isin(order, candidates[::TEST_SHARE])
     order = np.concatenate([order[~is_test], order[is_test]])

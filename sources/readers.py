@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sources.examples import NO_LABEL
 from storage.errors import UserError
 
 ALIGNMENT = 64  # bytes
@@ -208,7 +209,8 @@ def uint8_images(path: pathlib.Path, name: str, array: np.ndarray) -> np.ndarray
 
 
 def class_labels(path: pathlib.Path, name: str, array: np.ndarray, num_images: int) -> np.ndarray:
-    """Class numbers (n,), or multi-hot vectors (n, labels) uint8 for images with several binary labels.
+    """Class numbers (n,), of which some may be NO_LABEL, or multi-hot vectors (n, labels) uint8 for images with several
+    binary labels.
 
     Raises:
         DataError: for another number of labels than images, or anything but class numbers or zeros and ones.
@@ -221,12 +223,12 @@ def class_labels(path: pathlib.Path, name: str, array: np.ndarray, num_images: i
         raise DataError(f"{path}: '{name}' has {len(array)} labels for {num_images} images")
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    highest = MAX_CLASSES - 1 if array.ndim == 1 else 1
-    if not np.all((array >= 0) & (array <= highest) & (array == np.rint(array))):
+    lowest, highest = (NO_LABEL, MAX_CLASSES - 1) if array.ndim == 1 else (0, 1)
+    if not np.all((array >= lowest) & (array <= highest) & (array == np.rint(array))):
         raise DataError(
             f"{path}: '{name}' must hold "
             + (
-                f"whole class numbers from 0 to {highest}"
+                f"whole class numbers from 0 to {highest}, or {NO_LABEL} where there is no label"
                 if array.ndim == 1
                 else "zeros and ones where images have several labels"
             )
@@ -283,8 +285,8 @@ def read_svhn(folder: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]] 
             if stored.dtype != np.uint8 or stored.shape[:-1] != (32, 32, 3) or not stored.size:
                 raise ValueError(f"X is {stored.dtype} of shape {stored.shape}")
             labels = class_labels(path, "y", labels, stored.shape[-1])
-            if labels.max() > 10:
-                raise ValueError(f"y holds {labels.max()}")
+            if labels.max() > 10 or labels.min() < 0:
+                raise ValueError(f"y holds {labels.min()} to {labels.max()}")
         images = aligned_empty((stored.shape[-1], *stored.shape[:-1]))
         images[:] = stored.transpose(3, 0, 1, 2)
         splits[split] = images, labels % 10  # the digit 0 is stored as 10

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from sources.examples import Examples
+from sources.examples import NO_LABEL, Examples
 from sources.image_folders import (
     FoundImages,
     LeftOut,
@@ -345,5 +345,6 @@ def open_files(path: pathlib.Path, name: str, data_shape: Sequence[int], split: 
 
 
 def with_class_names(found: FoundImages) -> list[tuple[pathlib.Path, str | None]]:
-    names = [None] * len(found.paths) if found.classes is None else [found.class_names[i] for i in found.classes]
+    by_number = {**dict(enumerate(found.class_names)), NO_LABEL: None}
+    names = [None] * len(found.paths) if found.classes is None else [by_number[number] for number in found.classes]
     return list(zip(found.paths, names, strict=True))

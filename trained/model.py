@@ -99,6 +99,14 @@ class TrainedModel:
         num, seed = inputs.whole(num, "num", 1), inputs.seed(seed)
         return self.in_range(self.model.sample(num, tf.constant(self.conditions(labels, num)), seed).numpy())
 
+    def classify(self, x: Any, seed: int = 0) -> np.ndarray:
+        """q(y|x) of a model that infers labels: (n, classes). `seed` is that of dynamic binarization."""
+        if not self.model.infers_labels:
+            raise ValueError(f"this {self.model.arguments['model']} has no q(y|x)")
+        x, seed = inputs.examples(x, self.data_shape), inputs.seed(seed)
+        unlabelled = np.zeros((len(x), 0), np.float32)
+        return np.concatenate([self.model.classify(images) for images, _, _ in self.batches(x, unlabelled, seed)])
+
     def log_prob(self, x: Any, labels: Any = None, num_importance_samples: int = 100, seed: int = 0) -> np.ndarray:
         """Importance-weighted lower bounds on log p(x) (Burda et al. 2016, eq. 8): (n,), in nats per example.
 

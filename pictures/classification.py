@@ -1,0 +1,48 @@
+"""Pictures of what q(y|x) says about held-out examples: confusion.png, calibration.png, most_wrong.png."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+import visualize
+from pictures.album import Album
+
+NUM_SHOWN = 20
+
+
+def draw_classification(
+    album: Album,
+    x: np.ndarray,
+    probs: np.ndarray,
+    classes: np.ndarray,
+    confusion: Sequence[Sequence[int]],
+    bins: Sequence[tuple[int, float, float]],
+    class_names: Sequence[str],
+) -> None:
+    """Draw the three pictures; the third only of images.
+
+    Args:
+        x: the examples, images in [0, 1] or points.
+        probs, classes: q(y|x), (n, classes), and the right classes, (n,).
+        confusion, bins: as evaluation/classification.py gives them.
+    """
+    error = 100 * np.mean(probs.argmax(axis=1) != classes)
+    visualize.save_confusion(
+        album.path("confusion.png"),
+        np.array(confusion),
+        class_names,
+        title=f"Right classes and those by q(y|x), error {error:.2f}% of {len(classes):,}",
+        caption=album.caption,
+    )
+    visualize.save_calibration(
+        album.path("calibration.png"), bins, title="How often q(y|x) is right", caption=album.caption
+    )
+    if x.ndim == 2:
+        return
+    of_right_class = probs[np.arange(len(classes)), classes]
+    worst = np.argsort(of_right_class, kind="stable")[:NUM_SHOWN]
+    labels = [f"{class_names[probs[row].argmax()]} {probs[row].max():.2f}" for row in worst]
+    names = [f"{class_names[classes[row]]} {of_right_class[row]:.2g}" for row in worst]
+    groups = {"its guess and, below, the right class, with their probabilities": (x[worst], labels, names)}
+    title = "Held-out images about which q(y|x) is most wrong"
+    visualize.save_labelled_images(album.path("most_wrong.png"), groups, title=title, caption=album.caption)

@@ -1,0 +1,349 @@
+"""M2: a class that is latent where no label is known."""
+
+import itertools
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import assert_same_tensors, metrics
+from test_vae import SEED, batch, build, make_trainable, snapshot
+
+from data import DataError, Dataset, load_dataset
+from evaluation.classification import calibration, classification, matched_to_classes
+from parts.noise import moved
+from sources.batches import training_batches
+from sources.examples import Examples
+from training.loop import compile_model
+
+M2 = "--model", "m2", "--num_labels", "20"
+
+
+def pair(**kwargs):
+    """An M2, and a CVAE with the same weights."""
+    m2, cvae = build("m2", **kwargs), build("cvae", **kwargs)
+    for own, other in ((m2.encoder, cvae.encoder), (m2.decoder, cvae.decoder)):
+        other.set_weights(own.get_weights())
+    return m2, cvae
+
+
+def random_classifier(m2, x):
+    """q(y|x) of its own for every example, neither certain nor uniform."""
+    logits = tf.random.stateless_normal((len(x), 3), SEED + 7)
+    m2.classifier = type("Fixed", (keras.layers.Layer,), {"call": lambda self, x: logits[: tf.shape(x)[0]]})()
+    return tf.nn.softmax(logits).numpy()
+
+
+# The bound
+
+
+@pytest.mark.parametrize("prior", ["standard", "gaussian"])
+def test_with_labels_the_terms_are_the_cvaes(prior):
+    m2, cvae = pair(prior=prior)
+    cvae.prior.set_weights(m2.prior.get_weights())
+    for own, others in zip(m2.terms(*batch()), cvae.terms(*batch()), strict=True):
+        np.testing.assert_array_equal(own, others)
+
+
+def test_without_labels_the_terms_are_averages_over_the_classes():
+    m2, cvae = pair()
+    x, _, seed = batch()
+    probs = random_classifier(m2, x)
+    distortion, latent_rates, class_rate = m2.unlabelled_terms(x, seed)
+    of_classes = [cvae.terms(x, tf.one_hot([number] * len(x), 3), seed) for number in range(3)]
+    expected = sum(probs[:, number] * of_classes[number][0] for number in range(3))
+    np.testing.assert_allclose(distortion, expected, rtol=1e-5)
+    expected = sum(probs[:, number, None] * of_classes[number][1] for number in range(3))
+    np.testing.assert_allclose(latent_rates, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(class_rate, np.sum(probs * np.log(3 * probs), axis=1), atol=1e-5)
+
+
+def test_the_bound_without_labels_is_tightest_where_the_classifier_is_the_posterior():
+    """-U(x) is log sum_y p(y) exp ELBO(x, y) there, and lower for any other q(y|x)."""
+    m2, cvae = pair()
+    x, _, seed = batch()
+    terms = [cvae.terms(x, tf.one_hot([number] * len(x), 3), seed) for number in range(3)]
+    elbos = np.stack([-(distortion + tf.reduce_sum(rates, axis=1)) for distortion, rates in terms], axis=1)
+    best = tf.reduce_logsumexp(elbos, axis=1) - math.log(3)
+
+    def bound(logits):
+        m2.classifier = type("Fixed", (keras.layers.Layer,), {"call": lambda self, x: logits})()
+        distortion, latent_rates, class_rate = m2.unlabelled_terms(x, seed)
+        return -(distortion + tf.reduce_sum(latent_rates, axis=1) + class_rate)
+
+    np.testing.assert_allclose(bound(tf.constant(elbos)), best, rtol=1e-5)
+    assert np.all(bound(tf.constant(elbos) + tf.random.stateless_normal(elbos.shape, SEED)) < best)
+
+
+def test_the_loss_of_a_mixed_batch_is_that_of_its_parts():
+    m2, _ = pair()
+    m2.classification_weight = 0.7
+    x, labels, seed = batch(num=8)
+    loss, distortion, latent_rates = m2.loss_and_terms(x, labels[:3], seed)
+    known, unknown = m2.terms(x[:3], labels[:3], seed + 1), m2.unlabelled_terms(x[3:], seed)
+    expected = sum(float(tf.reduce_sum(part)) for part in (*known, *unknown)) / 8
+    expected += 0.7 * float(m2.classification_loss(x[:3], labels[:3]))
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert distortion.shape == (8,)
+    assert latent_rates.shape == (8, 2)
+
+
+def test_with_all_labels_it_trains_as_a_cvae():
+    m2, cvae = pair()
+    m2.classification_weight = 0.0
+    for model in (m2, cvae):
+        make_trainable(model)
+        model.train_step(batch())
+    shared = len(cvae.trainable_variables)
+    assert shared >= 8
+    for own, others in zip(snapshot(m2), snapshot(cvae), strict=False):
+        np.testing.assert_allclose(own, others, atol=1e-6)
+
+
+# Consistency
+
+
+def test_moved_images_are_shifts_by_at_most_two_pixels():
+    image = tf.random.stateless_uniform((1, 6, 5, 2), SEED, 0.5, 1.0)
+    images = moved(tf.repeat(image, 300, axis=0), SEED).numpy()
+    padded = np.pad(image[0], [(2, 2), (2, 2), (0, 0)])
+    shifts = [padded[top : top + 6, left : left + 5] for top, left in itertools.product(range(5), repeat=2)]
+    found = [next(i for i, shift in enumerate(shifts) if np.array_equal(shift, one)) for one in images]
+    assert len(set(found)) == 25
+
+
+def test_consistency_teaches_the_classifier_alone_and_follows_the_averages():
+    m2 = build("m2", num_classes=3, classifier="mlp")
+    compile_model(m2)
+    x, _, seed = batch()
+    for slot in m2.optimizer.slots:  # the teacher now gives every image class 0
+        is_last_bias = slot.weight is m2.classifier.head.bias
+        slot.average.assign(tf.one_hot(0, 3) * 50.0 if is_last_bias else tf.zeros_like(slot.average))
+    with tf.GradientTape() as tape:
+        loss = m2.inconsistency(x, seed)
+    expected = -tf.reduce_mean(tf.nn.log_softmax(m2.classifier(moved(x, seed)))[:, 0])
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    gradients = tape.gradient(loss, m2.trainable_variables)
+    learning = {id(weight) for weight, gradient in zip(m2.trainable_variables, gradients, strict=True)
+                if gradient is not None}  # fmt: skip
+    assert learning == {id(weight) for weight in m2.classifier.trainable_variables}
+
+
+# Hidden labels
+
+
+def dataset(num=60, num_classes=3):
+    labels = np.eye(num_classes, dtype=np.uint8)[np.arange(num) % num_classes]
+    x = np.arange(num, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)
+    part = Examples(x, labels)
+    return Dataset("numbers", "here", part, part, tuple("abc"[:num_classes]))
+
+
+@pytest.mark.parametrize("num", [3, 7, 30, 60, 0])
+def test_hidden_labels_leave_as_many_as_asked_for_of_every_class(num):
+    hidden, whole = dataset().hide_labels(num, seed=1), dataset()
+    kept = hidden.train.labels.any(axis=1)
+    assert kept.sum() == num
+    assert np.ptp(hidden.train.labels.sum(axis=0)) <= 1
+    np.testing.assert_array_equal(hidden.train.labels[kept], whole.train.labels[kept])
+    np.testing.assert_array_equal(hidden.test.labels, whole.test.labels)
+    assert hidden.is_partly_labelled == (num < 60)
+    assert not hidden.has_several_labels()
+    np.testing.assert_allclose(hidden.class_probs().sum(), 1)
+
+
+def test_the_seed_chooses_which_labels_are_known():
+    first, again, other = (set(dataset().hide_labels(9, seed).labelled) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_a_class_with_few_labels_leaves_its_share_to_the_others():
+    few = dataset().hide_labels(15, seed=0)
+    labels = few.train.labels.copy()
+    labels[np.flatnonzero(labels[:, 0])[1:]] = 0
+    part = Examples(few.train.x, labels)
+    kept = Dataset("few", "here", part, dataset().test, tuple("abc"), is_partly_labelled=True).hide_labels(9, seed=0)
+    assert kept.train.labels.sum(axis=0).tolist() == [1, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("num", "message"), [(61, "only 60 labelled training examples"), (2, "fewer than one for each of 3 classes")]
+)
+def test_impossible_numbers_of_labels_are_refused(num, message):
+    with pytest.raises(DataError, match=message):
+        dataset().hide_labels(num, seed=0)
+
+
+def test_a_hold_out_of_partly_labelled_data_is_labelled():
+    held_out = dataset().hide_labels(12, seed=0).hold_out(5)
+    assert held_out.test.labels.any(axis=1).all()
+    assert len(held_out.test) == 5
+    assert len(held_out.train) == 55
+
+
+def test_batches_begin_with_labelled_examples_and_an_epoch_has_the_others_once():
+    hidden = dataset().hide_labels(9, seed=0)
+    batches = training_batches(hidden.train, 12, seed=0, binarize="none", labelled=hidden.labelled)
+    known, others = set(hidden.labelled), []
+    for x, labels, _ in batches(0):
+        rows = np.rint(255 * x[:, 0, 0, 0]).astype(int)
+        assert labels.shape == (3, 3)
+        assert known.issuperset(rows[:3])
+        np.testing.assert_array_equal(labels, hidden.train.labels[rows[:3]])
+        others += rows[3:].tolist()
+    assert len(others) == len(set(others)) == 45  # of 51, in whole batches
+    assert known.isdisjoint(others)
+    again = [labels.numpy() for _, labels, _ in batches(0, first=2)]
+    np.testing.assert_array_equal(again, [labels.numpy() for _, labels, _ in batches(0)][2:])
+
+
+# Own data
+
+
+def test_minus_one_in_an_npz_is_an_example_without_label(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (50, 4, 4), dtype=np.uint8)
+    labels = np.where(np.arange(50) < 30, np.arange(50) % 2, -1)
+    np.savez(tmp_path / "own.npz", images=images, labels=labels)
+    loaded = load_dataset(str(tmp_path / "own.npz"))
+    assert loaded.is_partly_labelled
+    assert loaded.class_names == ("0", "1")
+    assert loaded.test.labels.any(axis=1).all()
+    assert len(loaded.labelled) + len(loaded.test) == 30
+    np.savez(tmp_path / "own.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    with pytest.raises(DataError, match="test images without a label"):
+        load_dataset(str(tmp_path / "own.npz"))
+
+
+def test_a_folder_called_unlabelled_is_no_class(tmp_path):
+    from PIL import Image
+
+    for name in ("cat", "dog", "Unlabelled"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.fromarray(np.full((5, 5), 40 * number, np.uint8)).save(tmp_path / name / f"{number}.png")
+    loaded = load_dataset(str(tmp_path))
+    assert loaded.class_names == ("cat", "dog")
+    assert loaded.train.labels.any(axis=1).sum() == len(loaded.train) - 4
+
+
+# Figures
+
+
+def test_the_figures_of_classification():
+    probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.95, 0.05]])
+    figures = classification(probs, np.array([0, 1, 1, 0]))
+    assert figures["error"] == 0.25
+    assert figures["error_standard_error"] == pytest.approx(0.25)
+    assert figures["confusion"] == [[2, 0], [1, 1]]
+    assert figures["largest_share"] == 0.75
+    # Four bins of one, but 0.95 is in the next one to 0.9: gaps 0.1, 0.8, 0.3, 0.05.
+    assert figures["expected_calibration_error"] == pytest.approx((0.1 + 0.8 + 0.3 + 0.05) / 4)
+
+
+def test_a_calibrated_classifier_has_no_calibration_error():
+    rng = np.random.default_rng(0)
+    first = rng.uniform(size=200_000)
+    classes = (rng.uniform(size=first.size) > first).astype(int)
+    probs = np.stack([first, 1 - first], axis=1)
+    assert classification(probs, classes)["expected_calibration_error"] < 0.005
+    assert sum(num for num, _, _ in calibration(probs, classes)) == first.size
+
+
+def test_clusters_are_matched_to_the_classes_that_most_of_their_examples_have():
+    classes = np.array([0, 0, 1, 1, 2, 2])
+    clusters = np.eye(3)[[2, 2, 0, 0, 1, 0]]
+    assert (matched_to_classes(clusters, classes).argmax(axis=1) == classes).sum() == 5
+
+
+# The script
+
+
+def test_a_run_with_few_labels_has_an_error_and_its_pictures(script, capsys, drawn):
+    assert script(*M2, "--consistency", "1") == 0
+    printed, figures = capsys.readouterr().out, metrics("outputs/m2/mnist")
+    assert "labels of 20 training examples" in printed
+    assert "trained with 20 labels" in printed
+    test = figures["test"]
+    assert 0 <= test["error"] <= 1
+    assert np.sum(test["confusion"]) == 60
+    assert test["elbo_of_unlabelled"] < 0
+    assert figures["num_labels"] == 20
+    assert {"confusion.png", "calibration.png", "most_wrong.png", "style_transfer.png"} <= {*drawn}
+
+
+def test_with_few_labels_training_resumes_bit_for_bit(script, start, tmp_path):
+    start(*M2)
+    whole = tmp_path / "whole.h5"
+    (tmp_path / "model_ckpts/m2/mnist/m2.weights.h5").rename(whole)
+    assert script(*M2, "--num_epochs", "1") == 0
+    assert script("--model", "m2", "--load_weights", "--num_epochs", "2") == 0
+    assert_same_tensors(whole, "model_ckpts/m2/mnist/m2.weights.h5")
+
+
+def test_evaluation_needs_the_checkpoint_alone(script, start):
+    start(*M2)
+    before = metrics("outputs/m2/mnist")["test"]
+    assert script("--evaluate", "--checkpoint", "model_ckpts/m2/mnist/m2.weights.h5", "--num_importance_samples", "2",
+                  only=True) == 0  # fmt: skip
+    after = metrics("outputs/m2/mnist")["test"]
+    assert after["error"] == before["error"]
+    assert after["elbo_of_unlabelled"] == pytest.approx(before["elbo_of_unlabelled"], rel=1e-6)
+    assert after["log_p_x"] > after["elbo_of_unlabelled"] - 5
+
+
+def test_without_labels_the_classes_are_clusters(script, capsys):
+    assert script("--model", "m2", "--num_labels", "0") == 0
+    assert "classes matched to clusters" in capsys.readouterr().out
+
+
+def test_a_classifier_that_gives_all_the_same_class_is_told(script, capsys, monkeypatch):
+    from evaluation.measurement import Measurement
+
+    monkeypatch.setattr(Measurement, "class_probs_of_held_out", lambda self: np.eye(10)[[4] * len(self.held_out)])
+    assert script(*M2) == 0
+    assert "WARNING: q(y|x) has collapsed: it gives 100% of the examples the class 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (("--model", "m2", "--num_labels", "201"), 1, "mnist has only 200 labelled training examples"),
+        (("--model", "m2", "--num_labels", "5"), 1, "fewer than one for each of 10 classes"),
+        (("--num_labels", "20"), 2, "--num_labels needs --model m2"),
+        (("--model", "cvae", "--num_labels", "20"), 2, "--num_labels needs --model m2"),
+        (("--model", "m2", "--num_labels", "20", "--batch_size", "1"), 1, "--batch_size 1"),
+        (("--model", "m2", "--dataset", "moons", "--consistency", "1"), 1, "--consistency moves images"),
+        ((*M2, "--strategy", "mirrored", "--num_replicas", "2"), 1, "one device"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(script, capsys, flags, code, message):
+    try:
+        found = script(*flags)
+    except SystemExit as stopped:
+        found = stopped.code
+    assert found == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_data_with_several_labels_or_models_that_need_all_are_refused(script, capsys, tmp_path):
+    images, rng = np.zeros((40, 4, 4), np.uint8), np.random.default_rng(0)
+    np.savez("several.npz", images=images, labels=rng.integers(0, 2, (40, 3)))
+    assert script("--model", "m2", "--dataset", "several.npz") == 1
+    assert "has several labels" in capsys.readouterr().err
+    np.savez("partly.npz", images=images, labels=np.where(np.arange(40) < 20, np.arange(40) % 2, -1))
+    assert script("--model", "cvae", "--dataset", "partly.npz") == 1
+    assert "use --model m2" in capsys.readouterr().err
+    assert script("--model", "m2", "--dataset", "partly.npz") == 0
+
+
+def test_a_model_in_python_classifies(start):
+    import vae
+
+    start(*M2)
+    trained = vae.load("model_ckpts/m2/mnist/m2.weights.h5")
+    probs = trained.classify(np.zeros((3, 12, 12), np.uint8))
+    assert probs.shape == (3, 10)
+    np.testing.assert_allclose(probs.sum(axis=1), 1, rtol=1e-5)
