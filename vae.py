@@ -228,6 +228,7 @@ class M2(CVAE):
 
     Args:
         classifier: q(y|x), data -> logits (batch, classes).
+        classes_first_steps: training steps in which U(x) does not teach q(y|x) yet, see `share_of_sum`.
 
     The labels of a batch are those of its first examples; the others have none.
     """
@@ -235,19 +236,26 @@ class M2(CVAE):
     infers_labels = True
 
     def __init__(
-        self, *parts, classifier: Classifier, classification_weight: float = 1.0, consistency: float = 0.0, **kwargs
+        self,
+        *parts,
+        classifier: Classifier,
+        classification_weight: float = 1.0,
+        consistency: float = 0.0,
+        classes_first_steps: int = 0,
+        **kwargs,
     ):
         super().__init__(*parts, **kwargs)
         self.classifier = classifier
         self.classification_weight = classification_weight
         self.consistency = consistency
+        self.classes_first_steps = classes_first_steps
 
     def loss_and_terms(self, x, labels, seed):
         num = labels.shape[0]
         if num is None or num == x.shape[0]:
             loss, *terms = super().loss_and_terms(x, labels, seed)
             return loss + self.classification_weight * self.classification_loss(x, labels), *terms
-        distortion, latent_rates, class_rate = self.unlabelled_terms(x[num:], seed)
+        distortion, latent_rates, class_rate = self.unlabelled_terms(x[num:], seed, self.share_of_sum())
         loss = tf.reduce_sum(class_rate) / x.shape[0]
         if self.consistency:
             loss += self.consistency * self.inconsistency(x[num:], seed)
@@ -255,13 +263,19 @@ class M2(CVAE):
             labelled = self.terms(x[:num], labels, seed + 1)
             distortion = tf.concat([labelled[0], distortion], axis=0)
             latent_rates = tf.concat([labelled[1], latent_rates], axis=0)
-            loss += self.classification_weight * self.classification_loss(x[:num], labels)
+            known = moved(x[:num], seed + 2) if self.consistency else x[:num]
+            loss += self.classification_weight * self.classification_loss(known, labels)
         return loss + self.objective(distortion, latent_rates), distortion, latent_rates
 
-    def unlabelled_terms(self, x: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def unlabelled_terms(
+        self, x: tf.Tensor, seed: tf.Tensor, share: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The terms of the bound on log p(x) by the sum over classes: distortion (batch,) and rate of each latent
-        (batch, latent), averaged over q(y|x), and KL(q(y|x) || p(y)), (batch,)."""
+        (batch, latent), averaged over q(y|x), and KL(q(y|x) || p(y)), (batch,). `share` is that of their gradients
+        that reaches q(y|x), by default all."""
         logits = self.classifier(x)
+        if share is not None:
+            logits = share * logits + (1.0 - share) * tf.stop_gradient(logits)
         probs, num_classes = tf.nn.softmax(logits), logits.shape[-1]
         y = tf.tile(tf.eye(num_classes), [tf.shape(x)[0], 1])  # (batch * classes, classes)
         mean, logvar = self.encoder.posterior(tf.repeat(self.encoder.body(x), num_classes, axis=0), y)
@@ -274,6 +288,14 @@ class M2(CVAE):
         latent_rates = tf.reduce_sum(probs[..., None] * latent_rates, axis=1)
         class_rate = tf.reduce_sum(probs * tf.nn.log_softmax(logits), axis=1) + math.log(num_classes)
         return distortion, latent_rates, class_rate
+
+    def share_of_sum(self) -> tf.Tensor | None:
+        """How much of the gradient of U(x) reaches q(y|x): 0 in the first `classes_first_steps`, in which the others learn
+        what the classes are, then linearly more in as many again, up to 1."""
+        if not self.classes_first_steps:
+            return None
+        step = tf.cast(self.optimizer.iterations, tf.float32)
+        return tf.clip_by_value(step / self.classes_first_steps - 1.0, 0.0, 1.0)
 
     def classification_loss(self, x: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """The mean of -log q(y|x), in nats: a scalar."""

@@ -221,7 +221,7 @@ class Settings:
         "vae",
         MODEL,
         MODELS,
-        "the model: VAE, conditional VAE, semi-supervised VAE or lossy VAE",
+        "the model: VAE, conditional, semi-supervised or lossy VAE",
         fixed=True,
         builds_model=True,
     )
@@ -347,6 +347,10 @@ class Settings:
     classification_weight: float = row(
         1.0, TRAINING, "weight of the cross-entropy of q(y|x) on labelled examples in the loss", real(0), metavar="X",
         **OF_M2
+    )  # fmt: skip
+    classes_first_epochs: float = row(
+        2.0, TRAINING, "epochs in which q(y|x) learns from labels and --consistency alone, before the sum over the "
+        "classes of unlabelled examples comes in", real(0), metavar="X", **OF_M2
     )  # fmt: skip
     consistency: float = row(
         0.0, TRAINING, "weight in the loss of the cross-entropy between q(y|x) of an unlabelled image and of the same "

@@ -18,10 +18,12 @@ from app.rules import FlagError
 from app.run import Run
 from app.sample import sample
 from app.score import score
-from app.settings import ROWS, arguments_of, names
+from app.settings import ROWS, Settings, arguments_of, names
 from app.slim import slim
 from app.train import train
 from data import Dataset
+from parts.catalogue import MODELS
+from sources.batches import steps_per_epoch
 from storage.checkpoints import all_variables, load_weights
 from storage.errors import UserError
 from storage.files import make_folder
@@ -103,11 +105,8 @@ def perform_on(plan: Plan, strategy: tf.distribute.Strategy) -> None:
 
 def make_model(run: Run, dataset: Dataset | None) -> VAE:
     """A compiled model: a fresh one for the dataset, or one that fits the checkpoint's weights."""
-    settings, objective = run.settings, {}
-    if settings.train:
-        warmup_steps = round(settings.warmup_epochs * (len(dataset.train) // settings.batch_size))
-        objective = {"beta": settings.beta, "warmup_steps": warmup_steps, "free_bits": settings.free_bits}
-        objective |= {name: getattr(settings, name) for name in arguments_of("objective", settings.model)}
+    settings = run.settings
+    objective = objective_of(settings, dataset) if settings.train else {}
     keras.utils.set_random_seed(settings.seed)  # initial weights
     try:
         model = build_model(**run.model_arguments, mixed_precision=settings.mixed_precision, **objective)
@@ -118,6 +117,18 @@ def make_model(run: Run, dataset: Dataset | None) -> VAE:
     options = {name: getattr(settings, name) for name in arguments_of("optimizer", settings.model)}
     compile_model(model, settings.learning_rate, **options)
     return model
+
+
+def objective_of(settings: Settings, dataset: Dataset) -> dict[str, float]:
+    """The arguments of the model's objective; times that the settings give in epochs in steps."""
+    objective = {name: getattr(settings, name) for name in ("beta", "free_bits", "warmup_epochs")}
+    objective |= {name: getattr(settings, name) for name in arguments_of("objective", settings.model)}
+    knows_some = dataset.is_partly_labelled and MODELS[settings.model].infers_labels
+    num_labels = len(dataset.labelled) if knows_some else None
+    num_steps = steps_per_epoch(len(dataset.train), settings.batch_size, num_labels)
+    in_steps = {name: round(value * num_steps) for name, value in objective.items() if name.endswith("_epochs")}
+    objective = {name: value for name, value in objective.items() if name not in in_steps}
+    return objective | {name.replace("_epochs", "_steps"): value for name, value in in_steps.items()}
 
 
 def start_optimizer(run: Run, model: VAE, header: Mapping[str, Any]) -> None:

@@ -42,7 +42,7 @@ def training_batches(
     if labelled is not None:
         num_drawn, others = num_labelled(batch_size, len(labelled), len(examples)), np.delete(others, labelled)
     num_others = batch_size - num_drawn
-    num_steps = len(others) // num_others
+    num_steps = steps_per_epoch(len(examples), batch_size, None if labelled is None else len(labelled))
 
     def epoch_batches(epoch: int, first: int = 0) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.constant(others), stream(seed, SHUFFLE_STREAM, epoch))
@@ -69,6 +69,14 @@ def num_labelled(batch_size: int, num_labels: int, num_examples: int) -> int:
     example has one."""
     share = max(batch_size // LEAST_LABELLED, batch_size * num_labels // num_examples, 1)
     return min(share, batch_size - 1) if num_labels else 0
+
+
+def steps_per_epoch(num_examples: int, batch_size: int, num_labels: int | None = None) -> int:
+    """The number of batches that an epoch has. `num_labels` is that of the examples with a label, if others have none,
+    of which an epoch then is one."""
+    if num_labels is None:
+        return num_examples // batch_size
+    return (num_examples - num_labels) // (batch_size - num_labelled(batch_size, num_labels, num_examples))
 
 
 def drawn_rows(rows: np.ndarray, num: int, seed: tf.Tensor) -> tf.Tensor:

@@ -59,9 +59,10 @@ def block_function(model: VAE) -> Callable[[Iterator], dict[str, tf.Tensor]]:
 
     A block is padded to the largest size, so that XLA compiles once. NETWORKS says what it compiles.
     """
-    compiled = NETWORKS[model.arguments["network"]]["compiled"]
-    if compiled == "loop" and model.arguments["window"]:
-        compiled = "step"  # a window is a convolution; in a loop XLA takes the gradients of these 20 times slower
+    arguments = model.arguments
+    compiled, other = (NETWORKS[name or "mlp"]["compiled"] for name in (arguments["network"], arguments["classifier"]))
+    if compiled == "loop" and (arguments["window"] or other != "loop"):
+        compiled = "step"  # in a loop XLA takes the gradients of convolutions, as a window is, 20 times slower
     train_step = tf.function(model.train_step, jit_compile=compiled == "step", autograph=False)
 
     @tf.function(jit_compile=compiled == "loop", autograph=False)
