@@ -290,8 +290,8 @@ class M2(CVAE):
         return distortion, latent_rates, class_rate
 
     def share_of_sum(self) -> tf.Tensor | None:
-        """How much of the gradient of U(x) reaches q(y|x): 0 in the first `classes_first_steps`, in which the others learn
-        what the classes are, then linearly more in as many again, up to 1."""
+        """How much of the gradient of U(x) reaches q(y|x): 0 in the first `classes_first_steps`, in which the others
+        learn what the classes are, then linearly more in as many again, up to 1."""
         if not self.classes_first_steps:
             return None
         step = tf.cast(self.optimizer.iterations, tf.float32)
