@@ -426,7 +426,9 @@ def save_calibration(
     axes.scatter(confidences, accuracies, s=20 + 300 * numbers / numbers.sum(), color="C0", alpha=0.6, linewidths=0)
     axes.plot(confidences, accuracies, color="C0", linewidth=1)
     for number, confidence, accuracy in bins:
-        axes.annotate(f"{number:,}", (confidence, accuracy), (6, -10), textcoords="offset points", fontsize=8)
+        is_last = confidence > 0.9
+        style = {"textcoords": "offset points", "fontsize": 8, "ha": "right" if is_last else "left"}
+        axes.annotate(f"{number:,}", (confidence, accuracy), (-12 if is_last else 6, -10), **style)
     axes.set_xlim(0, 1.05)
     axes.set_ylim(0, 1.05)
     axes.set_xlabel("probability of the most probable class")

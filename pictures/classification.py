@@ -42,7 +42,7 @@ def draw_classification(
     of_right_class = probs[np.arange(len(classes)), classes]
     worst = np.argsort(of_right_class, kind="stable")[:NUM_SHOWN]
     labels = [f"{class_names[probs[row].argmax()]} {probs[row].max():.2f}" for row in worst]
-    names = [f"{class_names[classes[row]]} {of_right_class[row]:.2g}" for row in worst]
-    groups = {"its guess and, below, the right class, with their probabilities": (x[worst], labels, names)}
+    names = [f"is {class_names[classes[row]]}" for row in worst]
+    groups = {"its guess with its probability; below, the right class": (x[worst], labels, names)}
     title = "Held-out images about which q(y|x) is most wrong"
     visualize.save_labelled_images(album.path("most_wrong.png"), groups, title=title, caption=album.caption)
