@@ -354,7 +354,7 @@ class Settings:
     )  # fmt: skip
     consistency: float = row(
         0.0, TRAINING, "weight in the loss of the cross-entropy between q(y|x) of an unlabelled image and of the same "
-        "moved by up to two pixels", real(0), metavar="X", **OF_M2
+        "moved by up to two pixels", real(0), metavar="X", by={"m2 images": 1.0}, **OF_M2
     )  # fmt: skip
     flip: bool = row(
         False, TRAINING, "mirror each image left to right at random, anew in every epoch", values.boolean,

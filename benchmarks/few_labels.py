@@ -44,8 +44,8 @@ def main() -> None:
     parser.add_argument("--num_labels", type=int, default=100)
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--only_m2", action="store_true")
-    parser.add_argument("m2", nargs="*", help="flags of M2, after --")
-    options = parser.parse_args()
+    own, *of_m2 = " ".join(sys.argv[1:]).split(" -- ", 1)
+    options = parser.parse_args(own.split(), argparse.Namespace(m2=" ".join(of_m2).split()))
     dataset, codes = load_dataset("mnist", options.data_dir, offline=True), None
     if not options.only_m2:
         vae = load(options.checkpoint)
