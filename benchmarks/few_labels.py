@@ -44,8 +44,9 @@ def main() -> None:
     parser.add_argument("--num_labels", type=int, default=100)
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--only_m2", action="store_true")
-    own, *of_m2 = " ".join(sys.argv[1:]).split(" -- ", 1)
-    options = parser.parse_args(own.split(), argparse.Namespace(m2=" ".join(of_m2).split()))
+    arguments = [*sys.argv[1:], "--"]
+    end = arguments.index("--")
+    options = parser.parse_args(arguments[:end], argparse.Namespace(m2=arguments[end + 1 : -1]))
     dataset, codes = load_dataset("mnist", options.data_dir, offline=True), None
     if not options.only_m2:
         vae = load(options.checkpoint)
