@@ -285,8 +285,9 @@ def read_svhn(folder: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]] 
             if stored.dtype != np.uint8 or stored.shape[:-1] != (32, 32, 3) or not stored.size:
                 raise ValueError(f"X is {stored.dtype} of shape {stored.shape}")
             labels = class_labels(path, "y", labels, stored.shape[-1])
-            if labels.max() > 10 or labels.min() < 0:
-                raise ValueError(f"y holds {labels.min()} to {labels.max()}")
+            for number in (labels.min(), labels.max()):
+                if not 0 <= number <= 10:
+                    raise ValueError(f"y holds {number}")
         images = aligned_empty((stored.shape[-1], *stored.shape[:-1]))
         images[:] = stored.transpose(3, 0, 1, 2)
         splits[split] = images, labels % 10  # the digit 0 is stored as 10

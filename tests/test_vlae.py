@@ -227,6 +227,7 @@ def test_settings_follow_what_was_asked_for(script, capsys, before_the_first_ste
         assert (f": {value} 4 8," if name == "network" else f", {name} {value}") in described
 
 
+@pytest.mark.slow
 def test_a_prior_without_classes_makes_the_model_unconditional(script, capsys):
     """The label could reach x through the prior only, so nothing is drawn by class and no log p(x|y) is given."""
     flags = [*SMALL, "--prior", "standard", "--num_epochs", 1, "--num_importance_samples", 2]
@@ -246,6 +247,7 @@ def test_a_prior_without_classes_makes_the_model_unconditional(script, capsys):
 UNCONDITIONAL = [*SMALL, "--network", "mlp", "--window", 0, "--latent_size", 2, "--unconditional"]
 
 
+@pytest.mark.slow
 def test_unconditional_ignores_the_labels_of_the_data_and_the_probes_do_not(script, start, capsys):
     start(*map(str, UNCONDITIONAL), "--num_epochs", "1")
     assert (metrics(RUN)["unconditional"], metrics(RUN)["prior"]) == (True, "mixture")

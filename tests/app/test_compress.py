@@ -42,6 +42,7 @@ def test_binary_images_return_as_they_were_binarized(script, start, tmp_path, ca
     assert trained.binarize == "dynamic"
 
 
+@pytest.mark.slow
 def test_levels_and_labels_return(script, start, idx_folder, capsys):
     start(*LEVELS)
     of_model = ("--model", "cvae")

@@ -49,6 +49,7 @@ def test_points_are_trained_on_drawn_and_sampled(script, tmp_path, capsys, real_
     assert np.unique(arrays["labels"]).tolist() == [1]
 
 
+@pytest.mark.slow
 def test_a_vae_of_points_learns_their_scale(script, tmp_path):
     assert script("--dataset", "blobs", "--num_epochs", 6, "--hidden_dims", 32, 32) == 0
     assert metrics("outputs/vae/blobs")["test"]["elbo"] > -2.7, "a standard normal has -2.84"
@@ -76,7 +77,7 @@ def test_senseless_pairs_are_refused_before_training(script, tmp_path, capsys, f
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("model", ["vae", "cvae"])
+@pytest.mark.parametrize("model", ["vae", pytest.param("cvae", marks=pytest.mark.slow)])
 def test_a_folder_of_colour_images_of_odd_size(script, tmp_path, colour_folder, capsys, model):
     assert script("--dataset", colour_folder, "--model", model, "--num_epochs", 1) == 0
     out = capsys.readouterr().out
@@ -91,6 +92,7 @@ def test_a_folder_of_colour_images_of_odd_size(script, tmp_path, colour_folder, 
     assert images.max() <= 1
 
 
+@pytest.mark.slow
 def test_a_vlae_of_colour_images_without_labels(script, colour_folder):
     """Its likelihood is that of levels, and nothing in it is conditional."""
     flags = ["--dataset", colour_folder / "red", "--network", "conv", "--hidden_dims", 4, "--num_epochs", 1]
@@ -109,6 +111,7 @@ def test_a_vlae_of_colour_images_without_labels(script, colour_folder):
     assert np.allclose(arrays["images"] * 255, np.rint(arrays["images"] * 255), atol=1e-3), "levels"
 
 
+@pytest.mark.slow
 def test_a_vlae_of_examples_with_several_labels_has_no_sum_over_classes(script, tmp_path, capsys):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (40, 6, 5), dtype=np.uint8), rng.integers(0, 2, (40, 3), dtype=np.uint8)
@@ -123,6 +126,7 @@ def test_a_vlae_of_examples_with_several_labels_has_no_sum_over_classes(script, 
     assert (tmp_path / "outputs/vlae/several/manifold.png").exists()
 
 
+@pytest.mark.slow
 def test_own_images_resume_bit_for_bit(script, colour_folder):
     """1 + 1 epochs against 2, with the learned scale of `sigma` among the weights."""
     flags = ["--dataset", colour_folder, "--hidden_dims", 4, "--latent_size", 2, "--is_cvae", "--prior", "standard"]
@@ -166,6 +170,7 @@ def test_an_unreadable_image_is_named_and_the_run_goes_on(script, colour_folder,
     assert "3.png" in out
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_two_images_and_class_names_that_mean_something_to_matplotlib(script, tmp_path, real_pictures):
     for name in ("_$\\frac$", "price $5"):
@@ -176,6 +181,7 @@ def test_two_images_and_class_names_that_mean_something_to_matplotlib(script, tm
     assert (tmp_path / "outputs/cvae/odd/samples.png").exists()
 
 
+@pytest.mark.slow
 def test_bits_per_dim_are_given_where_pixels_have_probabilities(script, start):
     for name, flags in (
         ("logistic", ["--likelihood", "logistic"]),

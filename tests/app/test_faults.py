@@ -131,6 +131,7 @@ def test_a_run_stopped_while_its_pictures_are_drawn_has_its_epoch_saved(
     assert_same_run(tmp_path, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_run_that_continues_another_ones_checkpoint_says_which_is_its_own(script, start, monkeypatch, capsys):
     start()
     with monkeypatch.context() as patch:
@@ -165,6 +166,7 @@ def test_checkpoints_and_outputs_may_share_a_folder(script):
     assert script("--num_epochs", "1", "--checkpoint_dir", "both", "--output_dir", "both") == 0
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_had_not_left_of_an_epoch_is_made_up_for(script, monkeypatch, tmp_path, undisturbed):
     class Killed(BaseException):
         pass
@@ -181,6 +183,7 @@ def test_what_a_killed_run_had_not_left_of_an_epoch_is_made_up_for(script, monke
     assert_same_run(tmp_path, undisturbed)
 
 
+@pytest.mark.slow
 def test_checkpoints_come_more_often_than_epochs_and_change_nothing(script, monkeypatch, tmp_path, undisturbed):
     saved, replace = [], os.replace
 
@@ -213,6 +216,7 @@ def test_a_checkpoint_from_within_the_first_epoch_can_be_evaluated_and_says_wher
     assert "--seed can change only between epochs" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_interrupted_process_can_be_continued(tmp_path, small, script, capsys):
     """And while it trains, a second training of the run says who holds it."""
     process = start_process(*small, "--num_epochs", "5000", cwd=tmp_path)
@@ -264,6 +268,7 @@ def test_a_file_that_cannot_grow_leaves_the_earlier_checkpoint(tmp_path, small, 
         assert [path.name for path in (tmp_path / CHECKPOINT).parent.iterdir()] == ["vae.weights.h5"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path, small, trained):
     """A real one: a tmpfs of four megabytes, in a mount namespace of its own."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode or not shutil.which("mount"):

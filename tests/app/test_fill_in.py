@@ -108,6 +108,7 @@ def test_parts_are_halves_a_quarter_or_a_share_of_the_pixels():
     assert (shown != places("0.3", (40, 28, 28), 1)).any()
 
 
+@pytest.mark.slow
 def test_a_model_of_several_labels_at_a_time_gets_those_of_the_data(script):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (40, 12, 12), dtype=np.uint8), rng.integers(0, 2, (40, 3))

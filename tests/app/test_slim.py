@@ -48,6 +48,7 @@ def test_a_slim_checkpoint_continues_with_a_new_optimizer(start, script, tmp_pat
     assert vae.load(tmp_path / "shared/vae_mnist.weights.h5").sample(2).shape == (2, 12, 12, 1)
 
 
+@pytest.mark.slow
 def test_a_slim_checkpoint_of_own_images_is_not_taken_for_a_dataset_of_that_name(script, tmp_path):
     np.savez(tmp_path / "mnist.npz", images=np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8))
     assert script("--dataset", "mnist.npz", "--num_epochs", 1, "--hidden_dims", 4, "--run_name", "own") == 0

@@ -218,6 +218,7 @@ np.savez({path!r} + ".npz", x=x, classes=classes)
 """
 
 
+@pytest.mark.slow
 def test_another_process_with_other_threads_and_batches_reads_the_file(coders, tmp_path):
     model, coder = coders["vlae"]
     x, classes = images(model, 40)

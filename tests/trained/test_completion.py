@@ -118,7 +118,7 @@ def few_chains_at_once(monkeypatch):
         ((2,), "sigma", 0),
         ((4, 3, 1), "bernoulli", 0),
         ((4, 3, 3), "gaussian", 0),
-        ((4, 3, 3), "logistic", 3),
+        pytest.param((4, 3, 3), "logistic", 3, marks=pytest.mark.slow),
     ],
 )
 def test_what_is_known_stays_and_the_seed_decides_the_rest(few_chains_at_once, shape, likelihood, window):

@@ -191,6 +191,7 @@ def test_labels_for_a_model_that_takes_none_are_refused():
         build("vae").sample(2, 0)
 
 
+@pytest.mark.slow
 def test_completions_keep_what_is_known(model):
     x = np.where(images(3) > 127, 255, 0).astype(np.uint8)
     known = np.zeros((6, 6), bool)
