@@ -160,10 +160,12 @@ def style() -> jinja2.utils.markupsafe.Markup:
 def summary(metrics: Mapping[str, Any]) -> str:
     """One line: what was trained on what, for how long."""
     shape = "x".join(map(str, metrics["data_shape"]))
-    minutes = metrics["train_seconds"] / 60
+    minutes, name = metrics["train_seconds"] / 60, metrics["model"].upper()
+    known = f", of which {metrics['num_labels']:,} have a label," if metrics.get("num_labels") is not None else ""
     return (
-        f"A {metrics['model'].upper()} with {metrics['latent_size']} latents and {metrics['parameters']:,} parameters, "
-        f"trained on {metrics['train_examples']:,} examples of {metrics['dataset']} ({shape}) for "
+        f"{'An' if name[0] == 'M' else 'A'} {name} with {metrics['latent_size']} latents and "
+        f"{metrics['parameters']:,} parameters, "
+        f"trained on {metrics['train_examples']:,} examples of {metrics['dataset']} ({shape}){known} for "
         f"{metrics['epochs']:,} epochs in {minutes:.1f} minutes, seed {metrics['seed']}."
     )
 

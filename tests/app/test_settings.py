@@ -59,7 +59,9 @@ def test_every_choice_has_its_class_with_the_same_properties():
         assert LIKELIHOODS[name].__name__ == entry.class_name
         assert LIKELIHOODS[name].pixels == entry.pixels
     for name in catalogue.MODELS:
-        for prior, num_classes in itertools.product(catalogue.PRIORS, [2] if catalogue.MODELS[name].labels == "always" else [0, 2]):
+        for prior, num_classes in itertools.product(
+            catalogue.PRIORS, [2] if catalogue.MODELS[name].labels == "always" else [0, 2]
+        ):
             arguments = {"model": name, "data_shape": (4, 4, 1), "num_classes": num_classes, "prior": prior}
             built = vae.build_model(**arguments, hidden_dims=(4,))
             assert built.bound_on == catalogue.bound_on(arguments), (name, prior, num_classes)

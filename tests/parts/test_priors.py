@@ -23,7 +23,9 @@ def condition(num, num_classes=CLASSES):
     return tf.one_hot(np.arange(num) % num_classes, num_classes) if num_classes else None
 
 
-@pytest.mark.parametrize(("num_steps", "num_classes"), [(1, CLASSES), (2, CLASSES), pytest.param(3, 0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("num_steps", "num_classes"), [(1, CLASSES), (2, CLASSES), pytest.param(3, 0, marks=pytest.mark.slow)]
+)
 def test_flow_density_is_the_change_of_variables_of_its_sampling(num_steps, num_classes):
     """log p(z) = log N(noise) - log |det dz/dnoise|, with the determinant of the whole Jacobian."""
     prior = build("flow", num_classes=num_classes, num_steps=num_steps)
