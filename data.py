@@ -71,6 +71,10 @@ LEAST_SIMILARITY = 0.75  # of a name and the suggested one: minst and mnist have
 ALIASES = {"fashionmnist": "fashion_mnist"}
 
 FEW = 10_000  # training images, up to which batches are smaller and epochs more
+NO_LABELS = (
+    "no label is known, so the classes of the model are clusters in an order of their own: only the error matches them "
+    "to those of the data, other figures and pictures that take a label do not"
+)
 MOST_GREYNESS = 0.4  # of near-binary images
 
 
@@ -151,7 +155,8 @@ class Dataset:
     def hold_out(self, num: int) -> "Dataset":
         """Take the last `num` training examples out of training, to replace the test set. 0 changes nothing.
 
-        The arrays are shared with this dataset, not copied.
+        The arrays are shared with this dataset, not copied, unless only some examples have a label: then the last
+        `num` of these are taken.
 
         Raises:
             DataError: if that leaves nothing to train on.
@@ -201,8 +206,8 @@ class Dataset:
         kept = rows[order[np.argsort(rank[order], kind="stable")][:num]]
         labels = np.zeros_like(self.train.labels)
         labels[kept] = self.train.labels[kept]
-        train = Examples(self.train.x, labels)
-        return dataclasses.replace(self, train=train, is_partly_labelled=num < len(self.train))
+        train, notes = Examples(self.train.x, labels), self.notes + (() if num else (NO_LABELS,))
+        return dataclasses.replace(self, train=train, notes=notes, is_partly_labelled=num < len(self.train))
 
     def class_probs(self) -> np.ndarray | None:
         """How frequent each class is among the labelled training examples, (classes,), uniform if there are none; None
@@ -231,8 +236,8 @@ class Dataset:
         """Whether there are labels, and some example may have more than one, or none at all."""
         if not self.num_classes:
             return False
-        train = self.train[self.labelled] if self.is_partly_labelled else self.train
-        return any(np.any(part.labels.sum(axis=1) != 1) for part in (train, self.test))
+        labels = self.train.labels[self.labelled] if self.is_partly_labelled else self.train.labels
+        return any(np.any(part.sum(axis=1) != 1) for part in (labels, self.test.labels))
 
 
 def make_dataset(name: str, raw: RawData) -> Dataset:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from parts import catalogue
@@ -27,6 +28,7 @@ from parts.replicas import batch_mean, batch_normal, share_of_replica
 from storage.checkpoints import CheckpointError, load_weights, read_header
 from trained.model import TrainedModel
 
+STREAMS = range(100, 103)  # of random numbers in an M2's step: unlabelled images moved, labelled codes, labelled moved
 SAMPLE_BLOCK = 500  # codes that are decoded at once
 FIRST_PIXEL_DIMS = (32, 32)  # of a VLAE whose checkpoint does not say
 
@@ -164,6 +166,10 @@ class VAE(keras.Model):
     def call(self, x, labels=None):
         return self.reconstruct(x, labels)
 
+    def class_probs(self, frequencies: np.ndarray | None) -> np.ndarray | None:
+        """p(y), (classes,), where `frequencies` are those of the classes in the training data, if there are any."""
+        return frequencies
+
     def encode(self, x: tf.Tensor, labels: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         """x (batch, ...) -> mean and logvar of q(z|x), (batch, latent) each."""
         return self.encoder(x, self.condition(labels))
@@ -224,11 +230,12 @@ class M2(CVAE):
 
     p(y) is uniform. The loss of a batch adds `classification_weight` times the cross-entropy of q(y|x) on its labelled
     examples (eq. 9), and `consistency` times that between q(y|x) of an unlabelled image moved by up to two pixels, and
-    q(y|x) by the averaged weights of the image as it is (Tarvainen and Valpola 2017).
+    q(y|x) by the averaged weights of the image as it is (Tarvainen and Valpola 2017). With `consistency` the images of
+    eq. 9 are moved too. beta, warm-up and free bits do not concern KL(q(y|x) || p(y)).
 
     Args:
         classifier: q(y|x), data -> logits (batch, classes).
-        classes_first_steps: training steps in which U(x) does not teach q(y|x) yet, see `share_of_sum`.
+        classifier_warmup_steps: steps in which q(y|x) learns without U(x), see `classifier_gradient_scale`.
 
     The labels of a batch are those of its first examples; the others have none.
     """
@@ -241,41 +248,45 @@ class M2(CVAE):
         classifier: Classifier,
         classification_weight: float = 1.0,
         consistency: float = 0.0,
-        classes_first_steps: int = 0,
+        classifier_warmup_steps: int = 0,
         **kwargs,
     ):
         super().__init__(*parts, **kwargs)
         self.classifier = classifier
         self.classification_weight = classification_weight
         self.consistency = consistency
-        self.classes_first_steps = classes_first_steps
+        self.classifier_warmup_steps = classifier_warmup_steps
 
     def loss_and_terms(self, x, labels, seed):
+        """As VAE.loss_and_terms. Where the label is unknown, KL(q(y|x) || p(y)) is a further column of the rates."""
         num = labels.shape[0]
         if num is None or num == x.shape[0]:
             loss, *terms = super().loss_and_terms(x, labels, seed)
             return loss + self.classification_weight * self.classification_loss(x, labels), *terms
-        distortion, latent_rates, class_rate = self.unlabelled_terms(x[num:], seed, self.share_of_sum())
+        seeds = [tf.random.experimental.stateless_fold_in(seed, number) for number in STREAMS]
+        distortion, latent_rates, class_rate = self.unlabelled_terms(x[num:], seed, self.classifier_gradient_scale())
         loss = tf.reduce_sum(class_rate) / x.shape[0]
         if self.consistency:
-            loss += self.consistency * self.inconsistency(x[num:], seed)
+            loss += self.consistency * self.inconsistency(x[num:], seeds[0])
         if num:
-            labelled = self.terms(x[:num], labels, seed + 1)
+            labelled = self.terms(x[:num], labels, seeds[1])
             distortion = tf.concat([labelled[0], distortion], axis=0)
             latent_rates = tf.concat([labelled[1], latent_rates], axis=0)
-            known = moved(x[:num], seed + 2) if self.consistency else x[:num]
+            class_rate = tf.concat([tf.zeros(num), class_rate], axis=0)
+            known = moved(x[:num], seeds[2]) if self.consistency else x[:num]
             loss += self.classification_weight * self.classification_loss(known, labels)
-        return loss + self.objective(distortion, latent_rates), distortion, latent_rates
+        loss += self.objective(distortion, latent_rates)
+        return loss, distortion, tf.concat([latent_rates, class_rate[:, None]], axis=1)
 
     def unlabelled_terms(
-        self, x: tf.Tensor, seed: tf.Tensor, share: tf.Tensor | None = None
+        self, x: tf.Tensor, seed: tf.Tensor, gradient_scale: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The terms of the bound on log p(x) by the sum over classes: distortion (batch,) and rate of each latent
-        (batch, latent), averaged over q(y|x), and KL(q(y|x) || p(y)), (batch,). `share` is that of their gradients
-        that reaches q(y|x), by default all."""
+        (batch, latent), averaged over q(y|x), and KL(q(y|x) || p(y)), (batch,). `gradient_scale` multiplies their
+        gradients with respect to q(y|x)."""
         logits = self.classifier(x)
-        if share is not None:
-            logits = share * logits + (1.0 - share) * tf.stop_gradient(logits)
+        if gradient_scale is not None:
+            logits = gradient_scale * logits + (1.0 - gradient_scale) * tf.stop_gradient(logits)
         probs, num_classes = tf.nn.softmax(logits), logits.shape[-1]
         y = tf.tile(tf.eye(num_classes), [tf.shape(x)[0], 1])  # (batch * classes, classes)
         mean, logvar = self.encoder.posterior(tf.repeat(self.encoder.body(x), num_classes, axis=0), y)
@@ -289,13 +300,13 @@ class M2(CVAE):
         class_rate = tf.reduce_sum(probs * tf.nn.log_softmax(logits), axis=1) + math.log(num_classes)
         return distortion, latent_rates, class_rate
 
-    def share_of_sum(self) -> tf.Tensor | None:
-        """How much of the gradient of U(x) reaches q(y|x): 0 in the first `classes_first_steps`, in which the others
-        learn what the classes are, then linearly more in as many again, up to 1."""
-        if not self.classes_first_steps:
+    def classifier_gradient_scale(self) -> tf.Tensor | None:
+        """The factor on the gradient of U(x) with respect to q(y|x): 0 in the first `classifier_warmup_steps`, then
+        linearly more in as many again, up to 1."""
+        if not self.classifier_warmup_steps:
             return None
         step = tf.cast(self.optimizer.iterations, tf.float32)
-        return tf.clip_by_value(step / self.classes_first_steps - 1.0, 0.0, 1.0)
+        return tf.clip_by_value(step / self.classifier_warmup_steps - 1.0, 0.0, 1.0)
 
     def classification_loss(self, x: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """The mean of -log q(y|x), in nats: a scalar."""
@@ -303,9 +314,15 @@ class M2(CVAE):
 
     def inconsistency(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """The mean cross-entropy of q(y|moved x) to q(y|x) by the averaged weights, in nats: a scalar."""
-        targets = tf.nn.softmax(self.optimizer.with_averages(self.classifier, x))
-        logits = self.classifier(moved(x, seed))
-        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(tf.stop_gradient(targets), logits))
+        if not hasattr(self.optimizer, "averages_of"):
+            raise ValueError("consistency needs an optimizer that averages the weights, see training/optimizers.py")
+        averages = self.optimizer.averages_of(self.classifier.trainable_variables)
+        targets, _ = self.classifier.stateless_call(averages, [], x)
+        targets = tf.stop_gradient(tf.nn.softmax(targets))
+        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, self.classifier(moved(x, seed))))
+
+    def class_probs(self, frequencies):
+        return None if frequencies is None else np.full(len(frequencies), 1 / len(frequencies))
 
     def classify(self, x: tf.Tensor) -> tf.Tensor:
         """q(y|x), (batch, classes)."""
@@ -378,7 +395,7 @@ def build_model(
         pixel_dims: widths of a VLAE's layers behind the window; None for those of models that were saved before these
             could be chosen.
         classifier: the network of q(y|x) in an M2, a name in NETWORKS.
-        mixed_precision: whether encoder and decoder compute in bfloat16, except in their last layers. The weights are
+        mixed_precision: whether the networks compute in bfloat16, except in their last layers. The weights are
             float32 and work without it, so it is not among the arguments that a checkpoint stores.
         objective: beta, warmup_steps, free_bits; see VAE. Of an M2 also classification_weight and consistency.
 

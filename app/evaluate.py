@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from app import records, report
 from app.draw import album_of, draw_held_out
 from app.run import Run
@@ -62,8 +60,7 @@ def classify(measurement: Measurement, album: Album, figures: dict[str, Any]) ->
     names = measurement.dataset.class_names
     report.print_classification(figures, names)
     classes = examples.labels.argmax(axis=1)
-    x = examples.x if measurement.dataset.is_points else examples.x / np.float32(255.0)
-    draw_classification(album, x, probs, classes, figures["confusion"], calibration(probs, classes), names)
+    draw_classification(album, examples.x, probs, classes, figures["confusion"], calibration(probs, classes), names)
 
 
 def separate(run: Run, measurement: Measurement, album: Album, other_data: Dataset) -> dict[str, Any]:

@@ -70,8 +70,8 @@ class Plan:
 def open_source(given: Mapping[str, Any]) -> Source:
     """The flags and the checkpoint that they name. Raises CheckpointError or FlagError, see `open_checkpoint`."""
     source = Source(given, *open_checkpoint(given))
-    strategy, model = given.get("strategy", DEFAULTS.strategy), source.setting("model")
-    if strategy != DEFAULTS.strategy and MODELS[model].infers_labels:
+    strategy, model = source.setting("strategy"), source.setting("model")
+    if strategy != DEFAULTS.strategy and MODELS[model].infers_labels and "train" in verbs_of(given):
         raise FlagError(f"--strategy {strategy}: a model that infers labels, as {model}, trains on one device")
     return source
 

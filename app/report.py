@@ -6,8 +6,6 @@ from typing import Any
 
 import tqdm
 
-from evaluation.classification import COLLAPSED_SHARE
-
 COLLAPSED = (
     "WARNING: posterior collapse: no latent is in use, the model ignores its code. Try --warmup_epochs 5, "
     "--free_bits 0.1, or a smaller --beta{}"
@@ -60,7 +58,7 @@ def print_classification(figures: Mapping[str, Any], class_names: Sequence[str])
     print_row("error", 100 * figures["error"], None if error is None else 100 * error, note, unit="%")
     print_row("calibration error", 100 * figures["expected_calibration_error"], unit="%", note="expected, of 15 bins")
     print_bound(figures, "elbo_of_unlabelled", "ELBO, class unknown", "bound on log p(x), all classes summed", bits="")
-    if figures["largest_share"] > COLLAPSED_SHARE and len(class_names) > 1 and figures["num_examples"] > 1:
+    if figures["collapsed"]:
         columns = [sum(column) for column in zip(*figures["confusion"], strict=True)]
         name = class_names[columns.index(max(columns))]
         share = 100 * figures["largest_share"]

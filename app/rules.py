@@ -53,6 +53,12 @@ RULES = (
         "points",
     ),
     Rule(
+        ("classifier",),
+        lambda classifier: classifier and not NETWORKS[classifier].reads_points,
+        "--classifier {classifier} is for images: points need mlp",
+        "points",
+    ),
+    Rule(
         ("consistency",),
         lambda consistency: consistency,
         "--consistency moves images, and {data} are points",

@@ -160,6 +160,10 @@ def resolve(
     else:
         values, notes = settings_of_checkpoint(given, header)
         arguments, fallback_from = header["model"], header["fallback_from"]
+        if len(arguments["data_shape"]) == 1 and (
+            sentence := contradiction(values, "points", header["dataset"]["name"])
+        ):
+            raise FlagError(sentence)
         folders = choose_folders(given, source, header)
     if "train" in verbs and values["batch_size"] > len(dataset.train):
         raise FlagError(f"--batch_size {values['batch_size']} is more than the {len(dataset.train)} training examples")

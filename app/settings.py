@@ -348,7 +348,7 @@ class Settings:
         1.0, TRAINING, "weight of the cross-entropy of q(y|x) on labelled examples in the loss", real(0), metavar="X",
         **OF_M2
     )  # fmt: skip
-    classes_first_epochs: float = row(
+    classifier_warmup_epochs: float = row(
         2.0, TRAINING, "epochs in which q(y|x) learns from labels and --consistency alone, before the sum over the "
         "classes of unlabelled examples comes in", real(0), metavar="X", **OF_M2
     )  # fmt: skip

@@ -117,7 +117,7 @@ class Recorder:
     def __post_init__(self):
         folder = self.run.folders.outputs / "tensorboard"
         self.events = EventLog(folder) if self.run.settings.tensorboard and self.is_chief else None
-        dataset, class_probs = self.dataset, self.dataset.class_probs()
+        dataset, class_probs = self.dataset, self.model.class_probs(self.dataset.class_probs())
         self.unchanging = {
             "config": self.run.stored(),
             "dataset": {

@@ -120,15 +120,16 @@ def make_model(run: Run, dataset: Dataset | None) -> VAE:
 
 
 def objective_of(settings: Settings, dataset: Dataset) -> dict[str, float]:
-    """The arguments of the model's objective; times that the settings give in epochs in steps."""
-    objective = {name: getattr(settings, name) for name in ("beta", "free_bits", "warmup_epochs")}
-    objective |= {name: getattr(settings, name) for name in arguments_of("objective", settings.model)}
-    knows_some = dataset.is_partly_labelled and MODELS[settings.model].infers_labels
-    num_labels = len(dataset.labelled) if knows_some else None
+    """The arguments of the model's objective; epochs as steps."""
+    infers_labels = MODELS[settings.model].infers_labels
+    num_labels = len(dataset.labelled) if dataset.is_partly_labelled and infers_labels else None
     num_steps = steps_per_epoch(len(dataset.train), settings.batch_size, num_labels)
-    in_steps = {name: round(value * num_steps) for name, value in objective.items() if name.endswith("_epochs")}
-    objective = {name: value for name, value in objective.items() if name not in in_steps}
-    return objective | {name.replace("_epochs", "_steps"): value for name, value in in_steps.items()}
+    objective = {"beta": settings.beta, "free_bits": settings.free_bits}
+    objective["warmup_steps"] = round(settings.warmup_epochs * num_steps)
+    if infers_labels:
+        objective |= {name: getattr(settings, name) for name in ("classification_weight", "consistency")}
+        objective["classifier_warmup_steps"] = round(settings.classifier_warmup_epochs * num_steps)
+    return objective
 
 
 def start_optimizer(run: Run, model: VAE, header: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 NUM_BINS = 15  # of confidence
-COLLAPSED_SHARE = 0.9  # of examples that are given one class
+COLLAPSED_SHARE = 0.9  # of examples that are given one class, and well more than have one
 
 
 def classification(probs: np.ndarray, classes: np.ndarray) -> dict[str, Any]:
@@ -14,7 +14,8 @@ def classification(probs: np.ndarray, classes: np.ndarray) -> dict[str, Any]:
     "error": the share of examples whose most probable class is another, and its standard error.
     "expected_calibration_error": the mean distance of confidence and accuracy, over bins of equal width (Guo et al.
     2017, eq. 3). "confusion": examples by right class, in rows, and most probable one, in columns. "largest_share": of
-    all examples, of those that are given the same class.
+    all examples, of those that are given the same class. "collapsed": whether these are nearly all, and more than are
+    of one class.
     """
     num, predicted = len(classes), probs.argmax(axis=1)
     error = float(np.mean(predicted != classes))
@@ -23,10 +24,12 @@ def classification(probs: np.ndarray, classes: np.ndarray) -> dict[str, Any]:
     figures = {"error": error}
     if num > 1:
         figures["error_standard_error"] = float(np.sqrt(error * (1 - error) / (num - 1)))
+    share = confusion.sum(axis=0).max() / num
     gaps = [count * abs(accuracy - confidence) for count, confidence, accuracy in calibration(probs, classes)]
     return figures | {
         "expected_calibration_error": float(sum(gaps) / num),
-        "largest_share": float(confusion.sum(axis=0).max() / num),
+        "largest_share": float(share),
+        "collapsed": bool(num > 1 and share > max(COLLAPSED_SHARE, 1.05 * confusion.sum(axis=1).max() / num)),
         "confusion": confusion.tolist(),
     }
 

@@ -8,6 +8,8 @@ import tensorflow as tf
 from trained.importance import Batches
 from vae import VAE
 
+MOST_DECODED = 1000  # images at once, of all classes
+
 
 def elbo_terms(model: VAE, batches: Batches, terms: Callable | None = None) -> dict[str, np.ndarray]:
     """What the ELBO of every example is made of, at one posterior sample each.
@@ -39,3 +41,18 @@ def compiled_terms(model: VAE) -> Callable:
         return distortion, latent_rates, *model.encode(x, labels)
 
     return terms
+
+
+def elbos_of_unlabelled(model: VAE, batches: Batches) -> np.ndarray:
+    """The bound on log p(x) of every example by the sum over classes, of a model that infers labels: (examples,)."""
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def elbos(x, seed):
+        distortion, latent_rates, class_rate = model.unlabelled_terms(x, seed)
+        return -(distortion + tf.reduce_sum(latent_rates, axis=1) + class_rate)
+
+    size, found = max(1, MOST_DECODED // model.arguments["num_classes"]), []
+    for x, _, seed in batches:
+        for start in range(0, len(x), size):
+            found.append(elbos(x[start : start + size], tf.random.experimental.stateless_fold_in(seed, start)))
+    return np.concatenate(found)

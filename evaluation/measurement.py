@@ -10,7 +10,7 @@ import tensorflow as tf
 from data import Dataset
 from evaluation import probes
 from evaluation.classification import classification, matched_to_classes
-from evaluation.elbo import elbo_terms
+from evaluation.elbo import elbo_terms, elbos_of_unlabelled
 from evaluation.latents import use_of_latents
 from evaluation.separation import separation
 from sources.batches import evaluation_batches
@@ -43,7 +43,7 @@ class Measurement:
         self.conditions = {"num_examples": len(self.held_out), "seed": seed}
         self.weighter = ImportanceWeighter(model)
         self.scores = {}  # by number of importance samples
-        self.class_probs = dataset.class_probs() if model.is_conditional else None
+        self.class_probs = model.class_probs(dataset.class_probs()) if model.is_conditional else None
 
     def bounds(self) -> dict[str, Any]:
         """The ELBO and its terms, in nats per example."""
@@ -67,11 +67,8 @@ class Measurement:
     def classification(self, probs: np.ndarray) -> dict[str, Any]:
         """How well these probabilities tell the classes, and the bound on log p(x) by the sum over classes."""
         figures = classification(probs, self.held_out.labels.argmax(axis=1))
-        parts = [self.model.unlabelled_terms(x, seed) for x, _, seed in self.batches]
-        distortion, latent_rates, class_rate = (np.concatenate(part) for part in zip(*parts, strict=True))
-        elbo = -(distortion + latent_rates.sum(axis=1) + class_rate)
-        num_labels = len(self.dataset.labelled)
-        return figures | mean_and_error("elbo_of_unlabelled", elbo) | {"num_labels": num_labels}
+        elbos = elbos_of_unlabelled(self.model, self.batches)
+        return figures | mean_and_error("elbo_of_unlabelled", elbos) | {"num_labels": len(self.dataset.labelled)}
 
     def log_likelihoods(self, num_samples: int) -> dict[str, Any]:
         """Importance-weighted bounds, tighter than the ELBO: on log p(x), and log p(x|y) of a conditional model.

@@ -18,7 +18,6 @@ from pages.charts import Curve, chart, history_curves
 HERE = pathlib.Path(__file__).parent
 MOST_BYTES = 700_000  # of all pictures together; base64 adds a third
 SPLITS = ("test", "validation")
-MOST_SHARE = 0.9  # of examples, that q(y|x) may give one class
 TERMS = {
     "elbo": "ELBO, nats: higher is better",
     "rate": "rate, nats: information in the code",
@@ -188,7 +187,7 @@ def warnings(metrics: Mapping[str, Any], history: Sequence[Mapping[str, float]])
                 "Posterior collapse: no latent is in use, and the model ignores its code. Try --warmup_epochs 5, "
                 "--free_bits 0.1, or a smaller --beta."
             )
-        if figures.get("largest_share", 0) > MOST_SHARE:
+        if figures.get("collapsed"):
             found.append("q(y|x) has collapsed: it gives nearly all images the same class.")
         if split == "validation":
             found.append(

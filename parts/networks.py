@@ -77,6 +77,8 @@ class Encoder(keras.layers.Layer):
 
     def posterior(self, features, condition=None):
         """The same from what the body makes of x, (batch, features)."""
+        if condition is not None:
+            condition = tf.cast(condition, features.dtype)
         h = self.hidden(join(features, condition))
         mean, raw_logvar = tf.split(self.head(h), 2, axis=-1)
         return mean, bounded_logvar(raw_logvar)

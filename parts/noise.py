@@ -7,6 +7,8 @@ import math
 
 import tensorflow as tf
 
+MOST_MOVED = 2  # pixels
+
 
 def normal(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """N(0, I), float32 (Box and Muller 1958); fewer rows from the same seed are the first rows.
@@ -22,11 +24,11 @@ def normal(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.reshape(pairs, [-1])[:size], shape)
 
 
-def moved(images: tf.Tensor, seed: tf.Tensor, most: int = 2) -> tf.Tensor:
+def moved(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Each image moved by -2 to 2 pixels in both directions, at random; what comes in is 0:
     (batch, height, width, channels)."""
     num, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
-    first = tf.random.stateless_uniform([2, num, 1], seed, 0, 2 * most + 1, tf.int32)
-    padded = tf.pad(images, [[0, 0], [most, most], [most, most], [0, 0]])
+    first = tf.random.stateless_uniform([2, num, 1], seed, 0, 2 * MOST_MOVED + 1, tf.int32, alg="philox")
+    padded = tf.pad(images, [[0, 0], [MOST_MOVED, MOST_MOVED], [MOST_MOVED, MOST_MOVED], [0, 0]])
     rows = tf.gather(padded, first[0] + tf.range(height), axis=1, batch_dims=1)
     return tf.gather(rows, first[1] + tf.range(width), axis=2, batch_dims=1)

@@ -22,7 +22,7 @@ def draw_classification(
     """Draw the three pictures; the third only of images.
 
     Args:
-        x: the examples, images in [0, 1] or points.
+        x: the examples, images (0 to 255) or points.
         probs, classes: q(y|x), (n, classes), and the right classes, (n,).
         confusion, bins: as evaluation/classification.py gives them.
     """
@@ -43,6 +43,6 @@ def draw_classification(
     worst = np.argsort(of_right_class, kind="stable")[:NUM_SHOWN]
     labels = [f"{class_names[probs[row].argmax()]} {probs[row].max():.2f}" for row in worst]
     names = [f"is {class_names[classes[row]]}" for row in worst]
-    groups = {"its guess with its probability; below, the right class": (x[worst], labels, names)}
+    groups = {"its guess with its probability; below, the right class": (x[worst] / np.float32(255), labels, names)}
     title = "Held-out images about which q(y|x) is most wrong"
     visualize.save_labelled_images(album.path("most_wrong.png"), groups, title=title, caption=album.caption)

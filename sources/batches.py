@@ -33,19 +33,21 @@ def training_batches(
     batch are not used in that epoch. x: float32, images in [0, 1]; labels: float32. With `flip` every image is mirrored
     left to right in about half of the epochs.
 
-    `labelled` are the row numbers of the examples that have a label, if others have none. An epoch then is one of the
-    others. A batch begins with labelled examples, drawn with replacement: `num_labelled(...)` of them, and as many
-    labels.
+    `labelled` are the row numbers of the examples that have a label, if others have none. A batch then begins with
+    labelled examples, drawn with replacement: `num_labelled(...)` of them, and as many labels. An epoch goes through
+    the others, several times if they are few.
     """
     x, labels = as_tensor(examples.x), as_tensor(examples.labels)
-    num_drawn, others = 0, np.arange(len(examples))
+    num_drawn, others = 0, np.arange(len(examples), dtype=np.int32)
     if labelled is not None:
         num_drawn, others = num_labelled(batch_size, len(labelled), len(examples)), np.delete(others, labelled)
     num_others = batch_size - num_drawn
     num_steps = steps_per_epoch(len(examples), batch_size, None if labelled is None else len(labelled))
+    num_passes = math.ceil(num_steps * num_others / len(others))
 
     def epoch_batches(epoch: int, first: int = 0) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(tf.constant(others), stream(seed, SHUFFLE_STREAM, epoch))
+        seeds = [stream(seed, SHUFFLE_STREAM, epoch * num_passes + number) for number in range(num_passes)]
+        order = tf.concat([tf.random.experimental.stateless_shuffle(tf.constant(others), one) for one in seeds], axis=0)
         rows = tf.reshape(order[: num_steps * num_others], (num_steps, num_others))
 
         def batch(step, rows):
@@ -72,17 +74,20 @@ def num_labelled(batch_size: int, num_labels: int, num_examples: int) -> int:
 
 
 def steps_per_epoch(num_examples: int, batch_size: int, num_labels: int | None = None) -> int:
-    """The number of batches that an epoch has. `num_labels` is that of the examples with a label, if others have none,
-    of which an epoch then is one."""
+    """The number of batches that an epoch has. `num_labels` is that of the examples with a label, if others have none:
+    an epoch then is at least one of the others."""
+    num_steps = num_examples // batch_size
     if num_labels is None:
-        return num_examples // batch_size
-    return (num_examples - num_labels) // (batch_size - num_labelled(batch_size, num_labels, num_examples))
+        return num_steps
+    num_others = batch_size - num_labelled(batch_size, num_labels, num_examples)
+    return max(num_steps, (num_examples - num_labels) // num_others)
 
 
 def drawn_rows(rows: np.ndarray, num: int, seed: tf.Tensor) -> tf.Tensor:
     """`num` of the row numbers, drawn with replacement; none of none."""
-    drawn = tf.random.stateless_uniform((num,), stream_of(seed, LABELLED_STREAM), 0, max(len(rows), 1), tf.int32)
-    return tf.gather(tf.constant(rows, tf.int64), drawn)
+    seed, num_rows = stream_of(seed, LABELLED_STREAM), max(len(rows), 1)
+    drawn = tf.random.stateless_uniform((num,), seed, 0, num_rows, tf.int32, alg="philox")
+    return tf.gather(tf.constant(rows, tf.int32), drawn)
 
 
 def evaluation_batches(examples: Examples, *, seed: int, binarize: str, first: int = 0) -> tf.data.Dataset:

@@ -104,7 +104,7 @@ def find_images(folder: pathlib.Path) -> FoundImages:
     unlabelled = [entry for entry in classes if entry.name.lower() in UNLABELLED and len(classes) > 1]
     classes = [entry for entry in classes if entry not in unlabelled]
     paths, numbers = image_files(folder, left_out, recursive=False), []
-    if classes and paths:
+    if (classes or unlabelled) and paths:
         raise DataError(f"{folder} has images both beside and in its sub-folders, such as {paths[0]}")
     for number, subfolder in [*enumerate(classes), *((NO_LABEL, entry) for entry in unlabelled)]:
         found = image_files(subfolder, left_out, recursive=True)

@@ -135,6 +135,8 @@ def split_off_test(
         by_class = order[np.argsort(labels[order], kind="stable")]
         by_class = by_class[labels[by_class] != NO_LABEL]
         candidates = by_class[np.bincount(labels[by_class])[labels[by_class]] > 1] if by_class.size else by_class
+        if not candidates.size and np.any(labels == NO_LABEL):
+            raise DataError(f"{path} has no class with two labelled images: one of them is needed for testing")
         candidates = candidates if candidates.size else order
     is_test = np.isin(order, candidates[::TEST_SHARE])
     order = np.concatenate([order[~is_test], order[is_test]])

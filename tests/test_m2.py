@@ -10,10 +10,11 @@ import tensorflow as tf
 from conftest import assert_same_tensors, metrics
 from test_vae import SEED, batch, build, make_trainable, snapshot
 
+import vae
 from data import DataError, Dataset, load_dataset
 from evaluation.classification import calibration, classification, matched_to_classes
 from parts.noise import moved
-from sources.batches import training_batches
+from sources.batches import steps_per_epoch, training_batches
 from sources.examples import Examples
 from training.loop import compile_model
 
@@ -80,13 +81,51 @@ def test_the_loss_of_a_mixed_batch_is_that_of_its_parts():
     m2, _ = pair()
     m2.classification_weight = 0.7
     x, labels, seed = batch(num=8)
-    loss, distortion, latent_rates = m2.loss_and_terms(x, labels[:3], seed)
-    known, unknown = m2.terms(x[:3], labels[:3], seed + 1), m2.unlabelled_terms(x[3:], seed)
+    loss, distortion, rates = m2.loss_and_terms(x, labels[:3], seed)
+    seed_of_labelled = tf.random.experimental.stateless_fold_in(seed, vae.STREAMS[1])
+    known, unknown = m2.terms(x[:3], labels[:3], seed_of_labelled), m2.unlabelled_terms(x[3:], seed)
     expected = sum(float(tf.reduce_sum(part)) for part in (*known, *unknown)) / 8
+    np.testing.assert_allclose(np.mean(distortion + tf.reduce_sum(rates, axis=1)), expected, rtol=1e-5)
     expected += 0.7 * float(m2.classification_loss(x[:3], labels[:3]))
     assert float(loss) == pytest.approx(expected, rel=1e-5)
-    assert distortion.shape == (8,)
-    assert latent_rates.shape == (8, 2)
+
+
+def test_the_bound_of_training_is_that_of_its_examples():
+    """Where the label is hidden it contains KL(q(y|x) || p(y)), which beta does not weigh."""
+    m2, _ = pair(beta=3.0)
+    x, labels, seed = batch(num=8)
+    figures = m2.track(*m2.loss_and_terms(x, labels[:0], seed))
+    distortion, latent_rates, class_rate = m2.unlabelled_terms(x, seed)
+    rates = tf.reduce_sum(latent_rates, axis=1)
+    assert float(figures["elbo"]) == pytest.approx(-float(np.mean(distortion + rates + class_rate)), rel=1e-5)
+    assert float(figures["loss"]) == pytest.approx(float(np.mean(distortion + 3 * rates + class_rate)), rel=1e-5)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(0, 0.0), (10, 0.0), (15, 0.5), (20, 1.0), (99, 1.0)])
+def test_the_sum_over_classes_teaches_the_classifier_after_its_warmup(step, expected):
+    m2 = make_trainable(build("m2", classifier_warmup_steps=10))
+    m2.optimizer.iterations.assign(step)
+    x, _, seed = batch()
+
+    def gradients(scale):
+        with tf.GradientTape() as tape:
+            terms = m2.unlabelled_terms(x, seed, scale)
+            loss = sum(map(tf.reduce_sum, terms))
+        return tape.gradient(loss, [m2.classifier.head.kernel, m2.decoder.offset])
+
+    scale = m2.classifier_gradient_scale()
+    assert float(scale) == pytest.approx(expected)
+    scaled, whole = gradients(scale), gradients(None)
+    np.testing.assert_allclose(scaled[0], expected * whole[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(scaled[1], whole[1], rtol=1e-4, atol=1e-5)
+
+
+def test_mixed_precision_has_the_same_terms_but_for_rounding():
+    x, labels, seed = batch(num=8)
+    losses = []
+    for mixed in (False, True):
+        losses.append(float(build("m2", mixed_precision=mixed).loss_and_terms(x, labels[:3], seed)[0]))
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
 def test_with_all_labels_it_trains_as_a_cvae():
@@ -182,6 +221,20 @@ def test_a_hold_out_of_partly_labelled_data_is_labelled():
     assert len(held_out.train) == 55
 
 
+@pytest.mark.parametrize("num_labels", [0, 1, 100, 5_000, 59_000, 59_999, 60_000])
+def test_an_epoch_never_has_fewer_steps_than_there_are_examples(num_labels):
+    known = None if num_labels == 60_000 else num_labels
+    assert 600 <= steps_per_epoch(60_000, 100, known) <= 800
+
+
+def test_a_few_examples_without_label_come_again_in_an_epoch():
+    hidden = dataset().hide_labels(58, seed=0)
+    batches = training_batches(hidden.train, 12, seed=0, binarize="none", labelled=hidden.labelled)
+    rows = [int(row) for x, _, _ in batches(0) for row in np.rint(255 * x[11:, 0, 0, 0])]
+    assert len(rows) == 5
+    assert {*rows} == {*range(60)} - {*hidden.labelled}
+
+
 def test_batches_begin_with_labelled_examples_and_an_epoch_has_the_others_once():
     hidden = dataset().hide_labels(9, seed=0)
     batches = training_batches(hidden.train, 12, seed=0, binarize="none", labelled=hidden.labelled)
@@ -241,6 +294,11 @@ def test_the_figures_of_classification():
     assert figures["expected_calibration_error"] == pytest.approx((0.1 + 0.8 + 0.3 + 0.05) / 4)
 
 
+@pytest.mark.parametrize(("given", "collapsed"), [([0] * 20, True), ([0] * 19 + [1], False), ([0, 1] * 10, False)])
+def test_only_more_examples_of_a_class_than_there_are_show_a_collapse(given, collapsed):
+    assert classification(np.eye(2)[given], np.array([0] * 19 + [1]))["collapsed"] == collapsed
+
+
 def test_a_calibrated_classifier_has_no_calibration_error():
     rng = np.random.default_rng(0)
     first = rng.uniform(size=200_000)
@@ -259,24 +317,27 @@ def test_clusters_are_matched_to_the_classes_that_most_of_their_examples_have():
 # The script
 
 
-def test_a_run_with_few_labels_has_an_error_and_its_pictures(script, capsys, drawn):
+def test_a_run_with_few_labels_has_an_error_and_its_pictures(script, capsys, drawn, idx_folder):
     assert script(*M2, "--consistency", "1") == 0
     printed, figures = capsys.readouterr().out, metrics("outputs/m2/mnist")
     assert "labels of 20 training examples" in printed
     assert "trained with 20 labels" in printed
-    test = figures["test"]
-    assert 0 <= test["error"] <= 1
+    test, trained = figures["test"], vae.load("model_ckpts/m2/mnist/m2.weights.h5")
+    loaded = load_dataset("mnist", str(idx_folder))
+    given, right = trained.classify(loaded.test.x).argmax(axis=1), loaded.test.labels.argmax(axis=1)
+    assert test["error"] == pytest.approx(np.mean(given != right))
     assert np.sum(test["confusion"]) == 60
-    assert test["elbo_of_unlabelled"] < 0
+    assert trained.class_probs.tolist() == [0.1] * 10
     assert figures["num_labels"] == 20
     assert {"confusion.png", "calibration.png", "most_wrong.png", "style_transfer.png"} <= {*drawn}
 
 
-def test_with_few_labels_training_resumes_bit_for_bit(script, start, tmp_path):
-    start(*M2)
+def test_with_few_labels_training_resumes_bit_for_bit(script, tmp_path):
+    flags = *M2, "--classifier_warmup_epochs", "0.5", "--classifier", "mlp"
+    assert script(*flags) == 0
     whole = tmp_path / "whole.h5"
     (tmp_path / "model_ckpts/m2/mnist/m2.weights.h5").rename(whole)
-    assert script(*M2, "--num_epochs", "1") == 0
+    assert script(*flags, "--num_epochs", "1") == 0
     assert script("--model", "m2", "--load_weights", "--num_epochs", "2") == 0
     assert_same_tensors(whole, "model_ckpts/m2/mnist/m2.weights.h5")
 
@@ -289,12 +350,17 @@ def test_evaluation_needs_the_checkpoint_alone(script, start):
     after = metrics("outputs/m2/mnist")["test"]
     assert after["error"] == before["error"]
     assert after["elbo_of_unlabelled"] == pytest.approx(before["elbo_of_unlabelled"], rel=1e-6)
-    assert after["log_p_x"] > after["elbo_of_unlabelled"] - 5
+    assert after["log_p_x"] > after["elbo_of_unlabelled"]
 
 
 def test_without_labels_the_classes_are_clusters(script, capsys):
-    assert script("--model", "m2", "--num_labels", "0") == 0
-    assert "classes matched to clusters" in capsys.readouterr().out
+    assert script("--model", "m2", "--num_labels", "0", "--classifier", "mlp") == 0
+    printed, figures = capsys.readouterr().out, metrics("outputs/m2/mnist")["test"]
+    assert "NOTE: no label is known" in printed
+    assert "classes matched to clusters" in printed
+    confusion = np.array(figures["confusion"])
+    best = max(np.trace(confusion[:, np.roll(range(10), shift)]) for shift in range(10))
+    assert np.trace(confusion) >= best
 
 
 def test_a_classifier_that_gives_all_the_same_class_is_told(script, capsys, monkeypatch):
@@ -340,10 +406,9 @@ def test_data_with_several_labels_or_models_that_need_all_are_refused(script, ca
 
 
 def test_a_model_in_python_classifies(start):
-    import vae
-
     start(*M2)
-    trained = vae.load("model_ckpts/m2/mnist/m2.weights.h5")
-    probs = trained.classify(np.zeros((3, 12, 12), np.uint8))
-    assert probs.shape == (3, 10)
-    np.testing.assert_allclose(probs.sum(axis=1), 1, rtol=1e-5)
+    trained, x = vae.load("model_ckpts/m2/mnist/m2.weights.h5"), np.random.default_rng(0).random((3, 12, 12, 1))
+    np.testing.assert_allclose(trained.classify(x), trained.model.classify(tf.constant(x, tf.float32)), rtol=1e-4)
+    start()
+    with pytest.raises(ValueError, match="this vae has no"):
+        vae.load("model_ckpts/vae/mnist/vae.weights.h5").classify(x)

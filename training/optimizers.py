@@ -105,12 +105,10 @@ class AveragedAdam(keras.optimizers.Optimizer):
         velocity.assign_add((tf.square(gradient) - velocity) * (1 - self.beta_2))
         weight.assign_sub(momentum * alpha / (tf.sqrt(velocity) + self.epsilon))
 
-    def with_averages(self, layer: keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
-        """What a layer makes of x with the averages in place of its weights."""
+    def averages_of(self, weights: Sequence[keras.Variable]) -> list[tf.Tensor]:
+        """The averages of some of the weights."""
         averages = {id(slot.weight): slot.average.value for slot in self.slots}
-        weights = [averages[id(weight)] for weight in layer.trainable_variables]
-        output, _ = layer.stateless_call(weights, [], x)
-        return output
+        return [averages[id(weight)] for weight in weights]
 
     def exchange_weights(self) -> None:
         """Exchange the model's weights and their averages, exactly (Keras's SwapEMAWeights rounds)."""

@@ -60,8 +60,9 @@ def block_function(model: VAE) -> Callable[[Iterator], dict[str, tf.Tensor]]:
     A block is padded to the largest size, so that XLA compiles once. NETWORKS says what it compiles.
     """
     arguments = model.arguments
-    compiled, other = (NETWORKS[name or "mlp"]["compiled"] for name in (arguments["network"], arguments["classifier"]))
-    if compiled == "loop" and (arguments["window"] or other != "loop"):
+    networks = [NETWORKS[name] for name in (arguments["network"], arguments["classifier"]) if name]
+    compiled = networks[0]["compiled"]
+    if compiled == "loop" and (arguments["window"] or networks[-1]["compiled"] != "loop"):
         compiled = "step"  # in a loop XLA takes the gradients of convolutions, as a window is, 20 times slower
     train_step = tf.function(model.train_step, jit_compile=compiled == "step", autograph=False)
 

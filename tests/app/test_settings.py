@@ -123,6 +123,7 @@ BROKEN = [  # settings, the kind of data if it matters, and the beginning of the
     ({"device": "gpu:1", "strategy": "mirrored"}, "", "--device gpu:1 contradicts --strategy mirrored"),
     ({"window": 7}, "points", "--window 7 is for images, and toys are points"),
     ({"binarize": "dynamic"}, "points", "--binarize dynamic is for images, and toys are points"),
+    ({"classifier": "conv"}, "points", "--classifier conv is for images"),
     ({"consistency": 1.0}, "points", "--consistency moves images, and toys are points"),
     ({"flip": True}, "points", "--flip is for images, and toys are points"),
     ({"likelihood": "bernoulli"}, "points", "--likelihood bernoulli is for pixels"),
