@@ -191,4 +191,5 @@ def checked_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray], images_nam
     images = uint8_images(path, images_name, arrays[images_name])
     if labels_name not in arrays:
         return images, None
-    return images, class_labels(path, labels_name, arrays[labels_name], len(images))
+    labels = class_labels(path, labels_name, arrays[labels_name], len(images))
+    return images, None if np.all(labels == NO_LABEL) else labels

@@ -268,6 +268,18 @@ def test_minus_one_in_an_npz_is_an_example_without_label(tmp_path):
         load_dataset(str(tmp_path / "own.npz"))
 
 
+@pytest.mark.parametrize(
+    ("labels", "outcome"), [([-1] * 9, "no classes"), ([0, 1] + [-1] * 7, "no class with two labelled images")]
+)
+def test_labels_of_which_none_can_be_tested_are_no_labels_or_too_few(tmp_path, labels, outcome):
+    np.savez(tmp_path / "own.npz", images=np.zeros((9, 4, 4), np.uint8), labels=np.array(labels))
+    if outcome == "no classes":
+        assert load_dataset(str(tmp_path / "own.npz")).num_classes == 0
+        return
+    with pytest.raises(DataError, match=outcome):
+        load_dataset(str(tmp_path / "own.npz"))
+
+
 def test_a_folder_called_unlabelled_is_no_class(tmp_path):
     from PIL import Image
 
