@@ -1,6 +1,6 @@
 """The variational lossy autoencoder: its parts together, and the whole script with it."""
 
-import functools
+import contextlib
 import itertools
 import pathlib
 import re
@@ -206,8 +206,13 @@ def before_the_first_step(monkeypatch):
     def reach(self, batch):
         raise Reached
 
-    monkeypatch.setattr(vae.VAE, "train_step", reach)
-    return functools.partial(pytest.raises, Reached)
+    @contextlib.contextmanager
+    def context():
+        with monkeypatch.context() as patch, pytest.raises(Reached):
+            patch.setattr(vae.VAE, "train_step", reach)
+            yield
+
+    return context
 
 
 @pytest.mark.parametrize(
