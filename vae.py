@@ -19,16 +19,18 @@ import numpy as np
 import tensorflow as tf
 
 from parts import catalogue
+from parts.augmentation import AUGMENTATIONS
 from parts.autoregressive import Autoregressive
 from parts.likelihoods import LIKELIHOODS, Likelihood, sum_per_example
 from parts.networks import NETWORKS, Classifier, Decoder, PixelLayers, Stack, computing_in, default_keras_settings
-from parts.noise import moved
 from parts.priors import PRIORS, normal_log_prob
 from parts.replicas import batch_mean, batch_normal, share_of_replica
 from storage.checkpoints import CheckpointError, load_weights, read_header
 from trained.model import TrainedModel
 
-STREAMS = range(100, 103)  # of random numbers in an M2's step: unlabelled images moved, labelled codes, labelled moved
+STREAMS = range(
+    100, 103
+)  # of an M2's step: changes of unlabelled images, noise of labelled codes, changes of labelled images
 SAMPLE_BLOCK = 500  # codes that are decoded at once
 FIRST_PIXEL_DIMS = (32, 32)  # of a VLAE whose checkpoint does not say
 
@@ -49,7 +51,8 @@ class VAE(keras.Model):
     is_conditional = False  # whether it needs labels
     infers_labels = False  # whether training examples may lack them
     labels_reach_prior = False  # whether a learned prior is p(z|y), not p(z)
-    labels_reach_decoder = False  # whether the decoder is given the label too
+    labels_reach_encoder = False  # whether the encoder is given the label too
+    labels_reach_decoder = False  # whether the decoder is
     prior_options: Mapping[str, Mapping[str, float]] = {"flow": {"logvar_bound": 3.0}}  # arguments of priors, by name
     takes_window = False  # whether p(x|z) may also see a window of earlier pixels
     optimizer_name = "adam"  # see training/optimizers.py
@@ -108,7 +111,7 @@ class VAE(keras.Model):
     def terms(self, x: tf.Tensor, labels: tf.Tensor | None, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The terms of the bound at one sample z ~ q(z|x): distortion (batch,), rate of each latent (batch, latent)."""
         condition = self.condition(labels)
-        mean, logvar = self.encoder(x, condition)
+        mean, logvar = self.posterior(x, condition)
         z = reparameterize(mean, logvar, seed)
         distortion = -self.likelihood.log_prob(x, self.likelihood_params(z, condition))
         return distortion, self.prior.latent_rates(mean, logvar, z, condition)
@@ -152,9 +155,13 @@ class VAE(keras.Model):
         self.finite_steps.update_state(tf.math.is_finite(loss))
         return {metric.name: metric.result() for metric in self.metrics}
 
+    def posterior(self, x: tf.Tensor, condition: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mean and logvar of q(z|x) or q(z|x, y): (batch, latent) each."""
+        return self.encoder(x, condition if self.labels_reach_encoder else None)
+
     def likelihood_params(self, z: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
-        """The parameters of p(x|z), as the likelihood reads them."""
-        return self.decoder(z, condition)
+        """The parameters of p(x|z) or p(x|z, y), as the likelihood reads them."""
+        return self.decoder(z, condition if self.labels_reach_decoder else None)
 
     def start_at_mean(self, mean: tf.Tensor) -> None:
         """Have the untrained decoder map every code to about the data's mean, (height, width, channels)."""
@@ -172,7 +179,7 @@ class VAE(keras.Model):
 
     def encode(self, x: tf.Tensor, labels: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         """x (batch, ...) -> mean and logvar of q(z|x), (batch, latent) each."""
-        return self.encoder(x, self.condition(labels))
+        return self.posterior(x, self.condition(labels))
 
     def decode(self, z: tf.Tensor, labels: tf.Tensor | None = None, seed: int = 0, first: int = 0) -> tf.Tensor:
         """z (batch, latent) -> the mean of p(x|z), of the shape of the data; a draw from it where it has no mean.
@@ -214,6 +221,7 @@ class CVAE(VAE):
 
     is_conditional = True
     labels_reach_prior = True
+    labels_reach_encoder = True
     labels_reach_decoder = True
 
     def condition(self, labels):
@@ -226,15 +234,16 @@ class M2(CVAE):
 
     With the label, terms and bound are the CVAE's. Without it, eq. 7 holds, with a sum over all classes:
 
-        -U(x) = sum_y q(y|x) (distortion + rate)(x, y) + KL(q(y|x) || p(y))
+        U(x) = sum_y q(y|x) (distortion + rate)(x, y) + KL(q(y|x) || p(y)) >= -log p(x)
 
     p(y) is uniform. The loss of a batch adds `classification_weight` times the cross-entropy of q(y|x) on its labelled
-    examples (eq. 9), and `consistency` times that between q(y|x) of an unlabelled image moved by up to two pixels, and
-    q(y|x) by the averaged weights of the image as it is (Tarvainen and Valpola 2017). With `consistency` the images of
-    eq. 9 are moved too. beta, warm-up and free bits do not concern KL(q(y|x) || p(y)).
+    examples (eq. 9), and `consistency` times that between q(y|x) of an unlabelled image that `augmentation` has changed
+    and q(y|x) by the averaged weights of the image as it is (Tarvainen and Valpola 2017). With `consistency` the images
+    of eq. 9 are changed too. beta, warm-up and free bits do not concern KL(q(y|x) || p(y)).
 
     Args:
         classifier: q(y|x), data -> logits (batch, classes).
+        augmentation: a name in AUGMENTATIONS.
         classifier_warmup_steps: steps in which q(y|x) learns without U(x), see `classifier_gradient_scale`.
 
     The labels of a batch are those of its first examples; the others have none.
@@ -248,6 +257,7 @@ class M2(CVAE):
         classifier: Classifier,
         classification_weight: float = 1.0,
         consistency: float = 0.0,
+        augmentation: str = "shift",
         classifier_warmup_steps: int = 0,
         **kwargs,
     ):
@@ -255,6 +265,7 @@ class M2(CVAE):
         self.classifier = classifier
         self.classification_weight = classification_weight
         self.consistency = consistency
+        self.augment = AUGMENTATIONS[augmentation]
         self.classifier_warmup_steps = classifier_warmup_steps
 
     def loss_and_terms(self, x, labels, seed):
@@ -273,7 +284,7 @@ class M2(CVAE):
             distortion = tf.concat([labelled[0], distortion], axis=0)
             latent_rates = tf.concat([labelled[1], latent_rates], axis=0)
             class_rate = tf.concat([tf.zeros(num), class_rate], axis=0)
-            known = moved(x[:num], seeds[2]) if self.consistency else x[:num]
+            known = self.augment(x[:num], seeds[2]) if self.consistency else x[:num]
             loss += self.classification_weight * self.classification_loss(known, labels)
         loss += self.objective(distortion, latent_rates)
         return loss, distortion, tf.concat([latent_rates, class_rate[:, None]], axis=1)
@@ -284,9 +295,7 @@ class M2(CVAE):
         """The terms of the bound on log p(x) by the sum over classes: distortion (batch,) and rate of each latent
         (batch, latent), averaged over q(y|x), and KL(q(y|x) || p(y)), (batch,). `gradient_scale` multiplies their
         gradients with respect to q(y|x)."""
-        logits = self.classifier(x)
-        if gradient_scale is not None:
-            logits = gradient_scale * logits + (1.0 - gradient_scale) * tf.stop_gradient(logits)
+        logits = self.class_logits(x, gradient_scale)
         probs, num_classes = tf.nn.softmax(logits), logits.shape[-1]
         y = tf.tile(tf.eye(num_classes), [tf.shape(x)[0], 1])  # (batch * classes, classes)
         mean, logvar = self.encoder.posterior(tf.repeat(self.encoder.body(x), num_classes, axis=0), y)
@@ -295,10 +304,18 @@ class M2(CVAE):
         distortion = -self.likelihood.log_prob(tf.repeat(x, num_classes, axis=0), self.likelihood_params(z, y))
         latent_rates = self.prior.latent_rates(mean, logvar, z, y)
         distortion = tf.reduce_sum(probs * tf.reshape(distortion, (-1, num_classes)), axis=1)
-        latent_rates = tf.reshape(latent_rates, (-1, num_classes, latent_rates.shape[-1]))
-        latent_rates = tf.reduce_sum(probs[..., None] * latent_rates, axis=1)
-        class_rate = tf.reduce_sum(probs * tf.nn.log_softmax(logits), axis=1) + math.log(num_classes)
-        return distortion, latent_rates, class_rate
+        return distortion, averaged(latent_rates, probs), class_rates(logits)
+
+    def features(self, x: tf.Tensor) -> tf.Tensor:
+        """What q(y|x) reads."""
+        return x
+
+    def class_logits(self, x: tf.Tensor, gradient_scale: tf.Tensor | None = None) -> tf.Tensor:
+        """The logits of q(y|x), (batch, classes), their gradients multiplied by `gradient_scale`."""
+        logits = self.classifier(self.features(x))
+        if gradient_scale is None:
+            return logits
+        return gradient_scale * logits + (1.0 - gradient_scale) * tf.stop_gradient(logits)
 
     def classifier_gradient_scale(self) -> tf.Tensor | None:
         """The factor on the gradient of U(x) with respect to q(y|x): 0 in the first `classifier_warmup_steps`, then
@@ -310,23 +327,71 @@ class M2(CVAE):
 
     def classification_loss(self, x: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """The mean of -log q(y|x), in nats: a scalar."""
-        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels, self.classifier(x)))
+        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels, self.class_logits(x)))
 
     def inconsistency(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """The mean cross-entropy of q(y|moved x) to q(y|x) by the averaged weights, in nats: a scalar."""
+        """The mean cross-entropy of q(y|changed x) to q(y|x) by the averaged weights, in nats: a scalar."""
         if not hasattr(self.optimizer, "averages_of"):
             raise ValueError("consistency needs an optimizer that averages the weights, see training/optimizers.py")
         averages = self.optimizer.averages_of(self.classifier.trainable_variables)
-        targets, _ = self.classifier.stateless_call(averages, [], x)
+        targets, _ = self.classifier.stateless_call(averages, [], self.features(x))
         targets = tf.stop_gradient(tf.nn.softmax(targets))
-        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, self.classifier(moved(x, seed))))
+        return self.classification_loss(self.augment(x, seed), targets)
 
     def class_probs(self, frequencies):
         return None if frequencies is None else np.full(len(frequencies), 1 / len(frequencies))
 
     def classify(self, x: tf.Tensor) -> tf.Tensor:
         """q(y|x), (batch, classes)."""
-        return tf.nn.softmax(self.classifier(x))
+        return tf.nn.softmax(self.class_logits(x))
+
+
+class M1M2(M2):
+    """M2 on the codes of a VAE that has seen all examples without labels: p(y), p(z|y), p(x|z) and q(y|z), q(z|x)
+    (M1+M2 of Kingma et al. 2014).
+
+    The encoder and the decoder are that VAE's, and training leaves them as they are. The learned p(z|y) is a density in
+    closed form, where the paper has a second latent and a bound. q(y|z) reads the mean of q(z|x). The label reaches x
+    only through the code.
+    """
+
+    labels_reach_encoder = False
+    labels_reach_decoder = False
+
+    def __init__(self, *parts, **kwargs):
+        super().__init__(*parts, **kwargs)
+        self.encoder.trainable = self.decoder.trainable = self.likelihood.trainable = False
+
+    def take_features(self, vae: VAE) -> None:
+        """Take over the encoder, decoder and likelihood of a trained VAE of the same arguments."""
+        for name in ("encoder", "decoder", "likelihood"):
+            getattr(self, name).set_weights(getattr(vae, name).get_weights())
+
+    def features(self, x):
+        mean, _ = self.encoder(x)
+        return mean
+
+    def unlabelled_terms(self, x, seed, gradient_scale=None):
+        """As M2.unlabelled_terms, with one code for all classes: only its rate depends on the class."""
+        logits = self.class_logits(x, gradient_scale)
+        probs, num_classes = tf.nn.softmax(logits), logits.shape[-1]
+        mean, logvar = self.encoder(x)
+        z = reparameterize(mean, logvar, seed)
+        distortion = -self.likelihood.log_prob(x, self.decoder(z))
+        y = tf.tile(tf.eye(num_classes), [tf.shape(x)[0], 1])  # (batch * classes, classes)
+        latent_rates = self.prior.latent_rates(*(tf.repeat(part, num_classes, axis=0) for part in (mean, logvar, z)), y)
+        return distortion, averaged(latent_rates, probs), class_rates(logits)
+
+
+def averaged(latent_rates: tf.Tensor, probs: tf.Tensor) -> tf.Tensor:
+    """Rates (batch * classes, latent), averaged over the classes by probs (batch, classes): (batch, latent)."""
+    latent_rates = tf.reshape(latent_rates, (-1, probs.shape[-1], latent_rates.shape[-1]))
+    return tf.reduce_sum(probs[..., None] * latent_rates, axis=1)
+
+
+def class_rates(logits: tf.Tensor) -> tf.Tensor:
+    """KL(q(y|x) || p(y)) from the logits of q(y|x), (batch, classes), for a uniform p(y): (batch,) in nats."""
+    return tf.reduce_sum(tf.nn.softmax(logits) * tf.nn.log_softmax(logits), axis=1) + math.log(logits.shape[-1])
 
 
 class VLAE(VAE):
@@ -337,6 +402,7 @@ class VLAE(VAE):
     """
 
     labels_reach_prior = True
+    labels_reach_encoder = True
     prior_options: Mapping[str, Mapping[str, float]] = {}  # its gradients are clipped
     takes_window = True
     optimizer_name = "muon"
@@ -347,9 +413,6 @@ class VLAE(VAE):
 
     def condition(self, labels):
         return required(labels) if self.is_conditional else None
-
-    def likelihood_params(self, z, condition):
-        return self.decoder(z)
 
 
 def required(labels: tf.Tensor | None) -> tf.Tensor:
@@ -397,7 +460,7 @@ def build_model(
         classifier: the network of q(y|x) in an M2, a name in NETWORKS.
         mixed_precision: whether the networks compute in bfloat16, except in their last layers. The weights are
             float32 and work without it, so it is not among the arguments that a checkpoint stores.
-        objective: beta, warmup_steps, free_bits; see VAE. Of an M2 also classification_weight and consistency.
+        objective: beta, warmup_steps, free_bits; see VAE. Of an M2 also what its class says.
 
     Raises:
         ValueError: for parts that do not fit the data or one another.
@@ -430,6 +493,9 @@ def build_model(
         with computing_in(policy):
             own = NETWORKS[classifier]["encoder"](catalogue.NETWORKS[classifier].hidden_dims, latent_size, activation)
             objective["classifier"] = Classifier(own, num_classes)
+    label_is_used = model_class.labels_reach_encoder or model_class.labels_reach_decoder or p_z.num_classes
+    if catalogue.MODELS[model].labels == "always" and not label_is_used:
+        raise ValueError(f"a {model} needs a prior that knows classes: --prior gaussian, flow or mixture")
     built = model_class(encoder, decoder, p_z, p_x, **objective)
     x, labels = tf.zeros((1, *data_shape)), tf.zeros((1, num_classes))
     built.terms(x, labels, tf.constant([0, 0]))  # creates the weights

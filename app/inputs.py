@@ -10,6 +10,7 @@ from app.rules import FlagError, verbs_of
 from app.run import own_folders, read_run, refuse_labels
 from app.settings import DEFAULTS, as_setting, as_stored, names
 from data import DataError, Dataset, OutOfReachError, is_path, load_dataset
+from parts.catalogue import MODELS
 from storage.checkpoints import CheckpointError, refuse_differences
 
 FALLBACK = "mnist_sample"  # what the run without --dataset uses where MNIST is out of reach
@@ -39,6 +40,28 @@ def open_checkpoint(given: Mapping[str, Any]) -> tuple[pathlib.Path | None, dict
                 raise FlagError(f"--{name} can change only between epochs, and {path} is within one")
     refuse_labels(given, header["model"], path)
     return path, header
+
+
+def with_features(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The flags of a new run, and with them what the VAE of --features fixes: its data and its networks.
+
+    Raises:
+        CheckpointError: if there is no such VAE, or the flags ask for other data or networks than its own.
+    """
+    if "features" not in given:
+        return given
+    path = given["features"]
+    header = read_run(path)
+    if MODELS[header["config"]["model"]].labels != "never":
+        raise CheckpointError(f"--features needs a VAE, and {path} holds a {header['config']['model']}")
+    fixed = ("dataset", "data_dir", "image_size", "binarize", "validation_size")
+    networks = ("latent_size", "likelihood", "network", "hidden_dims", "activation")
+    stored = {name: header["config"][name] for name in fixed} | {name: header["model"][name] for name in networks}
+    asked = {name: as_stored(given[name]) for name in stored if name in given and name != "data_dir"}
+    if "dataset" in asked and is_path(asked["dataset"]) and is_path(stored["dataset"]):
+        del asked["dataset"]  # the same data may lie elsewhere now
+    refuse_differences(path, stored, asked)
+    return {name: as_setting(value) for name, value in stored.items()} | dict(given)
 
 
 def asks_for_test_set(given: Mapping[str, Any], header: Mapping[str, Any]) -> bool:

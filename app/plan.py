@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.folders import is_newer, previous
-from app.inputs import open_checkpoint, open_dataset
+from app.inputs import open_checkpoint, open_dataset, with_features
 from app.records import read_history
 from app.rules import NOTHING_MISSING, FlagError, verbs_of
 from app.run import Run, resolve
@@ -69,7 +69,8 @@ class Plan:
 
 def open_source(given: Mapping[str, Any]) -> Source:
     """The flags and the checkpoint that they name. Raises CheckpointError or FlagError, see `open_checkpoint`."""
-    source = Source(given, *open_checkpoint(given))
+    checkpoint, header = open_checkpoint(given)
+    source = Source(given if header else with_features(given), checkpoint, header)
     strategy, model = source.setting("strategy"), source.setting("model")
     if strategy != DEFAULTS.strategy and MODELS[model].infers_labels and "train" in verbs_of(given):
         raise FlagError(f"--strategy {strategy}: a model that infers labels, as {model}, trains on one device")

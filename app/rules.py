@@ -61,8 +61,13 @@ RULES = (
     Rule(
         ("consistency",),
         lambda consistency: consistency,
-        "--consistency moves images, and {data} are points",
+        "--consistency changes images, and {data} are points",
         "points",
+    ),
+    Rule(
+        ("classifier", "model"),
+        lambda classifier, model: MODELS[model].takes_features and not NETWORKS[classifier].reads_points,
+        "--classifier {classifier} reads images, and that of a {model} reads codes: take mlp",
     ),
     Rule(("flip",), lambda flip: flip, "--flip is for images, and {data} are points", "points"),
     Rule(
@@ -184,6 +189,9 @@ def refuse_flags(given: Mapping[str, Any]) -> str | None:
     for name in given:
         if ROWS[name].strict and not verbs & {*ROWS[name].verbs}:
             return f"--{name} goes with {verb_list(ROWS[name].verbs)}, not with {verb_list(verbs)}"
+    is_new = verbs == {"train"} and not given.keys() & {"load_weights", "checkpoint"}
+    if is_new and "features" not in given and MODELS[given.get("model", DEFAULTS.model)].takes_features:
+        return f"--model {given['model']} needs --features with the checkpoint of a VAE"
     needed = {"num_replicas": {"strategy": "none"}, "levels": {"lossy": False}, "append": {"to": None}}
     assumed = {name: value for flag, setting in needed.items() if flag in given for name, value in setting.items()}
     if given.get("strategy") == "multi_worker" and (reason := wrong_cluster(os.environ.get("TF_CONFIG"))):

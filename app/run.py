@@ -191,8 +191,12 @@ def settings_of_checkpoint(given: Mapping[str, Any], header: Mapping[str, Any]) 
     for name in names(per_epoch=True) if "train" in verbs else ():
         before = stored.get(name, getattr(DEFAULTS, name))
         if values[name] != before:
-            notes.append(f"{name}: {values[name]:.12g} from now on, {before:.12g} before")
+            notes.append(f"{name}: {shown(values[name])} from now on, {shown(before)} before")
     return values, notes
+
+
+def shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.12g}"
 
 
 def settings_of_new_run(given: Mapping[str, Any], dataset: Dataset, fallback_from: str | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ notes on what is ignored, and metrics.json all come from it: a new flag is a new
 A default can depend on the model, the data and the network: `by` maps conditions to values, and the last condition
 that holds decides. A condition is one or more words of these, all of which must hold:
 
-    vae, cvae, m2, vlae                          the model
+    vae, cvae, m2, m1m2, vlae                    the model
     points, images, drawings, photographs, colour   the data (drawings and photographs are grey)
     few, many                                    images: at most 10,000 to train on, or more
     mlp, conv, resnet                            the network
@@ -19,7 +19,7 @@ from typing import Any
 
 from app import values
 from app.values import one_of, real, whole
-from parts.catalogue import ACTIVATIONS, BINARIZATIONS, LIKELIHOODS, MODELS, NETWORKS, PRIORS
+from parts.catalogue import ACTIVATIONS, AUGMENTATIONS, BINARIZATIONS, LIKELIHOODS, MODELS, NETWORKS, PRIORS
 
 ON_DATA = (
     "encode",
@@ -129,8 +129,9 @@ WRITING = {"verbs": ALONE, "strict": True}
 OF_DRAWING = {"verbs": ("train", "sample")}
 EVERYWHERE = {"verbs": VERBS}
 PER_EPOCH = {**OF_TRAINING, "per_epoch": True, "reported": True}
+INFERRING = tuple(name for name, entry in MODELS.items() if entry.infers_labels)
 OF_MUON = {**PER_EPOCH, "models": ("vlae",), "added_later": True, "argument_of": "optimizer"}
-OF_M2 = {**PER_EPOCH, "models": ("m2",), "added_later": True, "argument_of": "objective"}
+OF_M2 = {**PER_EPOCH, "models": INFERRING, "added_later": True, "argument_of": "objective"}
 ARCHITECTURE = {"fixed": True, "reported": True, "builds_model": True}
 
 
@@ -251,11 +252,11 @@ class Settings:
     )  # fmt: skip
     num_labels: int | None = row(
         None, DATA, "use the labels of N training examples only, as many of each class, and hide the others; 0: none",
-        whole(0), metavar="N", default_text="all there are", models=("m2",), fixed=True, added_later=True,
+        whole(0), metavar="N", default_text="all there are", models=INFERRING, fixed=True, added_later=True,
         reported=True
     )  # fmt: skip
     label_seed: int = row(
-        0, DATA, "seed by which --num_labels chooses them", whole(0), metavar="N", models=("m2",), fixed=True,
+        0, DATA, "seed by which --num_labels chooses them", whole(0), metavar="N", models=INFERRING, fixed=True,
         added_later=True, reported=True
     )  # fmt: skip
 
@@ -287,12 +288,18 @@ class Settings:
         "standard", MODEL, PRIORS, "p(z), or p(z|y) where labels reach it: N(0, I), a Gaussian, an autoregressive "
         "flow, or autoregressive mixtures of Gaussians",
         by={"few colour": "flow", "few photographs": "flow", "cvae": "flow", "vlae": "flow",
-            "vlae drawings": "mixture"}, added_later=True,
+            "vlae drawings": "mixture", "m1m2": "mixture"}, added_later=True,
         **ARCHITECTURE
     )  # fmt: skip
     classifier: str | None = choice(
-        None, MODEL, NETWORKS, "network of q(y|x), with its default widths", default_text="none", models=("m2",),
-        by={"m2 images": "conv", "m2 points": "mlp"}, added_later=True, **ARCHITECTURE
+        None, MODEL, NETWORKS, "network of q(y|x), with its default widths", default_text="none", models=INFERRING,
+        by={"m2 images": "conv", "m2 points": "mlp", "m1m2": "mlp"}, added_later=True, **ARCHITECTURE
+    )  # fmt: skip
+    features: str | None = row(
+        None, MODEL, "checkpoint of a VAE of the same data, whose encoder and decoder the model takes and keeps",
+        values.path, metavar="FILE", default_text="none",
+        models=tuple(name for name, entry in MODELS.items() if entry.takes_features), fixed=True, added_later=True,
+        verbs=("train",), reported=True
     )  # fmt: skip
     unconditional: bool = row(
         False, MODEL, "ignore the labels: the bound is on log p(x)", switch=True, models=("vlae",), fixed=True,
@@ -354,7 +361,11 @@ class Settings:
     )  # fmt: skip
     consistency: float = row(
         0.0, TRAINING, "weight in the loss of the cross-entropy between q(y|x) of an unlabelled image and of the same "
-        "moved by up to two pixels", real(0), metavar="X", by={"m2 images": 1.0}, **OF_M2
+        "changed by --augmentation", real(0), metavar="X", by={"m2 images": 1.0, "m1m2 images": 1.0}, **OF_M2
+    )  # fmt: skip
+    augmentation: str = choice(
+        "shift", TRAINING, AUGMENTATIONS, "how --consistency changes images: shift, by up to two pixels; affine: also "
+        "turned, scaled and sheared a little", by={"m2 images": "affine", "m1m2 images": "affine"}, **OF_M2
     )  # fmt: skip
     flip: bool = row(
         False, TRAINING, "mirror each image left to right at random, anew in every epoch", values.boolean,

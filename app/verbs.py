@@ -24,6 +24,7 @@ from app.train import train
 from data import Dataset
 from parts.catalogue import MODELS
 from sources.batches import steps_per_epoch
+from sources.readers import times
 from storage.checkpoints import all_variables, load_weights
 from storage.errors import UserError
 from storage.files import make_folder
@@ -32,7 +33,7 @@ from training import devices
 from training.interrupts import Stopped
 from training.loop import compile_model
 from training.state import TrainingState
-from vae import VAE, build_model, in_use
+from vae import VAE, build_model, in_use, load
 
 USES = {"encode": encode, "score": score, "fill_in": fill_in}
 
@@ -112,11 +113,26 @@ def make_model(run: Run, dataset: Dataset | None) -> VAE:
         model = build_model(**run.model_arguments, mixed_precision=settings.mixed_precision, **objective)
     except ValueError as error:
         raise FlagError(str(error)) from None
-    if run.source is None:
+    if run.source is None and settings.features:
+        take_features(model, settings.features)
+    elif run.source is None:
         model.start_at_mean(dataset.mean())
     options = {name: getattr(settings, name) for name in arguments_of("optimizer", settings.model)}
     compile_model(model, settings.learning_rate, **options)
     return model
+
+
+def take_features(model: VAE, path: str) -> None:
+    """Give the model the networks of the VAE in this checkpoint.
+
+    Raises:
+        FlagError: if that one is of examples of another shape.
+    """
+    features = load(path).model
+    shape, own = (tuple(part.arguments["data_shape"]) for part in (features, model))
+    if shape != own:
+        raise FlagError(f"--features {path} is of examples of {times(shape)}, and these are of {times(own)}")
+    model.take_features(features)
 
 
 def objective_of(settings: Settings, dataset: Dataset) -> dict[str, float]:
@@ -127,7 +143,8 @@ def objective_of(settings: Settings, dataset: Dataset) -> dict[str, float]:
     objective = {"beta": settings.beta, "free_bits": settings.free_bits}
     objective["warmup_steps"] = round(settings.warmup_epochs * num_steps)
     if infers_labels:
-        objective |= {name: getattr(settings, name) for name in ("classification_weight", "consistency")}
+        of_classifier = ("classification_weight", "consistency", "augmentation")
+        objective |= {name: getattr(settings, name) for name in of_classifier}
         objective["classifier_warmup_steps"] = round(settings.classifier_warmup_epochs * num_steps)
     return objective
 

@@ -212,6 +212,7 @@ class LossyModel:
             )
         self.latent_size = model.prior.latent_size
         self.encoder = exact(model.encoder)
+        self.label_reaches_encoder = model.labels_reach_encoder
         self.prior = PRIORS[type(model.prior)](model.prior)
         if self.num_classes:
             self.class_masses = to_grid(np.asarray(class_probs)).astype(np.int64) + 1
@@ -227,7 +228,7 @@ class LossyModel:
         """Mean and 1 / std of q(z|x) or q(z|x, y): (n, latent) each."""
         if not len(x):
             return np.ones((2, 0, self.latent_size))
-        one_hot = self.one_hot(classes)
+        one_hot = self.one_hot(classes) if self.label_reaches_encoder else None
 
         def of_block(rows: slice) -> np.ndarray:
             moments = self.encoder(self.pixels.values(x[rows]), None if one_hot is None else one_hot[rows])

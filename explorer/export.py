@@ -71,7 +71,7 @@ def export_model(model: keras.Model, class_names: Sequence[str], *, bits: int = 
             "body": layers_of(encoder.body, weights),
             "hidden": one(encoder.hidden, weights),
             "head": one(encoder.head, weights),
-            "label": model.is_conditional,
+            "label": model.is_conditional and model.labels_reach_encoder,
         },
         "decoder": {
             "layers": layers_of(model.decoder.body if is_plain else model.decoder, weights),

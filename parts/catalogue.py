@@ -12,11 +12,13 @@ from typing import Any
 class ModelEntry:
     """labels: whether the model needs them "always", "never", or "if the prior knows classes".
     infers_labels: training examples may lack them; it has q(y|x).
+    takes_features: it is built on a trained VAE, and its q(y|x) reads that one's codes.
     """
 
     class_name: str  # in vae.py
     labels: str = "never"
     infers_labels: bool = False
+    takes_features: bool = False
     large_steps: bool = False  # a step's blocks of memory do not fit into a thread's arena
 
     def is_conditional(self, num_classes: int, prior: str) -> bool:
@@ -48,6 +50,7 @@ MODELS = {
     "vae": ModelEntry("VAE"),
     "cvae": ModelEntry("CVAE", labels="always"),
     "m2": ModelEntry("M2", labels="always", infers_labels=True),
+    "m1m2": ModelEntry("M1M2", labels="always", infers_labels=True, takes_features=True),
     "vlae": ModelEntry("VLAE", labels="if the prior knows classes", large_steps=True),
 }
 LIKELIHOODS = {
@@ -64,6 +67,7 @@ NETWORKS = {
 PRIORS = ("standard", "gaussian", "flow", "mixture")
 ACTIVATIONS = ("gelu", "leaky_relu", "relu", "elu")
 BINARIZATIONS = ("none", "dynamic", "threshold")  # of pixels
+AUGMENTATIONS = ("shift", "affine")  # of images, for a classifier
 
 
 def bound_on(arguments: Mapping[str, Any]) -> str:

@@ -7,8 +7,6 @@ import math
 
 import tensorflow as tf
 
-MOST_MOVED = 2  # pixels
-
 
 def normal(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """N(0, I), float32 (Box and Muller 1958); fewer rows from the same seed are the first rows.
@@ -22,13 +20,3 @@ def normal(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     radius, angle = tf.sqrt(-2.0 * tf.math.log(tf.maximum(u, 1e-7))), 2.0 * math.pi * v
     pairs = tf.stack([radius * tf.sin(angle), radius * tf.cos(angle)], axis=1)
     return tf.reshape(tf.reshape(pairs, [-1])[:size], shape)
-
-
-def moved(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Each image moved by -2 to 2 pixels in both directions, at random; what comes in is 0:
-    (batch, height, width, channels)."""
-    num, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
-    first = tf.random.stateless_uniform([2, num, 1], seed, 0, 2 * MOST_MOVED + 1, tf.int32, alg="philox")
-    padded = tf.pad(images, [[0, 0], [MOST_MOVED, MOST_MOVED], [MOST_MOVED, MOST_MOVED], [0, 0]])
-    rows = tf.gather(padded, first[0] + tf.range(height), axis=1, batch_dims=1)
-    return tf.gather(rows, first[1] + tf.range(width), axis=2, batch_dims=1)

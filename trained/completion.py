@@ -196,7 +196,7 @@ class Chains:
 
         def by_encoder():
             y_new = tf.where(is_free, y, self.draw_class(seeds[0]))
-            mean, logvar = self.model.encoder(x, self.condition(y_new))
+            mean, logvar = self.model.posterior(x, self.condition(y_new))
             return mean + tf.exp(0.5 * logvar) * normal(tf.shape(z), seeds[1]), y_new
 
         def by_prior():
@@ -239,7 +239,7 @@ class Chains:
     def log_ratio(self, z: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         """log of p(y) p(z|y) / (r(y) q(z|x, y)): (chains,)"""
         condition = self.condition(y)
-        log_ratios = self.model.prior.log_prob(z, condition) - normal_log_prob(z, *self.model.encoder(x, condition))
+        log_ratios = self.model.prior.log_prob(z, condition) - normal_log_prob(z, *self.model.posterior(x, condition))
         return sum_per_example(log_ratios) + tf.gather(self.log_p_y - self.log_r_y, y, batch_dims=1)
 
     def condition(self, y: tf.Tensor) -> tf.Tensor | None:
