@@ -347,19 +347,22 @@ class M2(CVAE):
 
 
 class M1M2(M2):
-    """M2 on the codes of a VAE that has seen all examples without labels: p(y), p(z|y), p(x|z) and q(y|z), q(z|x)
+    """M2 on the codes of a VAE that has seen all examples without labels: p(y), p(z|y), p(x|z), q(z|x) and q(y|x)
     (M1+M2 of Kingma et al. 2014).
 
     The encoder and the decoder are that VAE's, and training leaves them as they are. The learned p(z|y) is a density in
-    closed form, where the paper has a second latent and a bound. q(y|z) reads the mean of q(z|x). The label reaches x
-    only through the code.
+    closed form, where the paper has a second latent and a bound. The label reaches x only through the code.
+
+    Args:
+        classifies_codes: whether q(y|x) reads the mean of q(z|x), not x itself.
     """
 
     labels_reach_encoder = False
     labels_reach_decoder = False
 
-    def __init__(self, *parts, **kwargs):
+    def __init__(self, *parts, classifies_codes: bool = True, **kwargs):
         super().__init__(*parts, **kwargs)
+        self.classifies_codes = classifies_codes
         self.encoder.trainable = self.decoder.trainable = self.likelihood.trainable = False
 
     def take_features(self, vae: VAE) -> None:
@@ -368,8 +371,7 @@ class M1M2(M2):
             getattr(self, name).set_weights(getattr(vae, name).get_weights())
 
     def features(self, x):
-        mean, _ = self.encoder(x)
-        return mean
+        return self.encoder(x)[0] if self.classifies_codes else x
 
     def unlabelled_terms(self, x, seed, gradient_scale=None):
         """As M2.unlabelled_terms, with one code for all classes: only its rate depends on the class."""
@@ -493,6 +495,8 @@ def build_model(
         with computing_in(policy):
             own = NETWORKS[classifier]["encoder"](catalogue.NETWORKS[classifier].hidden_dims, latent_size, activation)
             objective["classifier"] = Classifier(own, num_classes)
+    if catalogue.MODELS[model].takes_features:
+        objective["classifies_codes"] = catalogue.NETWORKS[classifier].reads_points
     label_is_used = model_class.labels_reach_encoder or model_class.labels_reach_decoder or p_z.num_classes
     if catalogue.MODELS[model].labels == "always" and not label_is_used:
         raise ValueError(f"a {model} needs a prior that knows classes: --prior gaussian, flow or mixture")

@@ -64,11 +64,6 @@ RULES = (
         "--consistency changes images, and {data} are points",
         "points",
     ),
-    Rule(
-        ("classifier", "model"),
-        lambda classifier, model: MODELS[model].takes_features and not NETWORKS[classifier].reads_points,
-        "--classifier {classifier} reads images, and that of a {model} reads codes: take mlp",
-    ),
     Rule(("flip",), lambda flip: flip, "--flip is for images, and {data} are points", "points"),
     Rule(
         ("likelihood",),

@@ -292,7 +292,8 @@ class Settings:
         **ARCHITECTURE
     )  # fmt: skip
     classifier: str | None = choice(
-        None, MODEL, NETWORKS, "network of q(y|x), with its default widths", default_text="none", models=INFERRING,
+        None, MODEL, NETWORKS, "network of q(y|x), with its default widths; that of an m1m2 reads codes if it is mlp",
+        default_text="none", models=INFERRING,
         by={"m2 images": "conv", "m2 points": "mlp", "m1m2": "mlp"}, added_later=True, **ARCHITECTURE
     )  # fmt: skip
     features: str | None = row(

@@ -1,11 +1,12 @@
-"""Test error of M2 with few labels of MNIST, beside classifiers on pixels and on a VAE's codes, over several splits.
+"""Test error with few labels of MNIST over several splits: M2 and M1+M2 beside classifiers on pixels and on codes.
 
-    python benchmarks/few_labels.py CHECKPOINT --data_dir DIR [--num_labels 100] [--splits 10] [-- FLAGS OF M2]
+    python benchmarks/few_labels.py CHECKPOINT --data_dir DIR [--num_labels 100] [--splits 10] [--models NAME ...]
 
-CHECKPOINT is a VAE trained on MNIST without labels; its posterior means are the codes. Split S has the labels that
-`--num_labels N --label_seed S` leaves. No label of the test set, and no other label of the training set, is used for
-anything but these errors. "Labels alone" is the classifier of M2, trained on the labelled digits, moved by up to two
-pixels. "Propagation" is label spreading among the codes of all training digits and the test digits (Zhou et al. 2004).
+CHECKPOINT is a VAE trained on MNIST without labels; its posterior means are the codes, and M1+M2 is built on it. Split
+S has the labels that `--num_labels N --label_seed S` leaves. No label of the test set, and no other label of the
+training set, is used for anything but these errors. "Labels alone" is the classifier of M2, trained on the labelled
+digits, which are changed at random as M2 changes them. "Propagation" is label spreading among the codes of all training
+digits and the test digits (Zhou et al. 2004). Each model is one command, whose seconds are printed.
 """
 
 import argparse
@@ -27,14 +28,22 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading
 
 from data import load_dataset
+from parts.augmentation import transformed
 from parts.catalogue import NETWORKS as ENTRIES
 from parts.networks import NETWORKS, Classifier
-from parts.noise import moved
 from training.optimizers import AveragedAdam
 from vae import load
 
 SCRIPT = pathlib.Path(__file__).resolve().parent.parent / "assignment.py"
 STEPS, BATCH = 1000, 32  # of the classifier on labels alone
+M1M2 = "--model", "m1m2", "--features", "CHECKPOINT"
+MODELS = {
+    "m2_alone": ("--model", "m2", "--consistency", "0"),
+    "m2": ("--model", "m2"),
+    "m1m2_alone": (*M1M2, "--consistency", "0"),
+    "m1m2": M1M2,
+    "m1m2_conv": (*M1M2, "--classifier", "conv"),
+}
 
 
 def main() -> None:
@@ -43,23 +52,27 @@ def main() -> None:
     parser.add_argument("--data_dir", default="data")
     parser.add_argument("--num_labels", type=int, default=100)
     parser.add_argument("--splits", type=int, default=10)
-    parser.add_argument("--only_m2", action="store_true")
-    arguments = [*sys.argv[1:], "--"]
-    end = arguments.index("--")
-    options = parser.parse_args(arguments[:end], argparse.Namespace(m2=arguments[end + 1 : -1]))
+    parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--without_baselines", action="store_true")
+    options = parser.parse_args()
     dataset, codes = load_dataset("mnist", options.data_dir, offline=True), None
-    if not options.only_m2:
+    if not options.without_baselines:
         vae = load(options.checkpoint)
         codes = StandardScaler().fit(vae.encode(dataset.train.x)[0])
         codes = [codes.transform(vae.encode(part.x)[0]) for part in (dataset.train, dataset.test)]
     errors = {}
     for split in range(options.splits):
-        found = {} if options.only_m2 else baselines(dataset.hide_labels(options.num_labels, split), codes)
-        found["M2"], seconds = m2(split, options)
+        hidden, seconds = dataset.hide_labels(options.num_labels, split), {}
+        found = {} if options.without_baselines else baselines(hidden, codes)
+        for name in options.models:
+            found[name], seconds[name] = run(name, split, options)
         for name, error in found.items():
             errors.setdefault(name, []).append(error)
-        shown = ", ".join(f"{name} {100 * error:.2f}" for name, error in found.items())
-        print(f"split {split}: {shown} % ({seconds:.0f} s for M2)", flush=True)
+        shown = ", ".join(
+            f"{name} {100 * error:.2f}" + f" ({seconds[name]:.0f} s)" * (name in seconds)
+            for name, error in found.items()
+        )
+        print(f"split {split}: {shown} %", flush=True)
     print(f"{options.num_labels} labels, {options.splits} splits: mean and standard deviation of the test error, %")
     for name, values in errors.items():
         print(
@@ -67,16 +80,18 @@ def main() -> None:
         )
 
 
-def m2(split: int, options: argparse.Namespace) -> tuple[float, float]:
-    """Its error and the seconds of the whole command."""
+def run(name: str, split: int, options: argparse.Namespace) -> tuple[float, float]:
+    """The error of a model and the seconds of the whole command."""
     with tempfile.TemporaryDirectory() as folder:
-        flags = ["--model", "m2", "--num_labels", options.num_labels, "--label_seed", split, "--seed", split]
-        flags += ["--data_dir", options.data_dir, "--run_name", "few", *options.m2]
+        flags = [options.checkpoint if flag == "CHECKPOINT" else flag for flag in MODELS[name]]
+        flags += ["--num_labels", options.num_labels, "--label_seed", split, "--seed", split]
+        flags += ["--data_dir", options.data_dir, "--run_name", "few"]
         flags += ["--checkpoint_dir", f"{folder}/checkpoints", "--output_dir", f"{folder}/outputs"]
         started = time.perf_counter()
         subprocess.run([sys.executable, SCRIPT, *map(str, flags)], check=True, capture_output=True)
         seconds = time.perf_counter() - started
-        return json.loads(pathlib.Path(folder, "outputs/m2/few/metrics.json").read_text())["test"]["error"], seconds
+        (metrics,) = pathlib.Path(folder, "outputs").glob("*/few/metrics.json")
+        return json.loads(metrics.read_text())["test"]["error"], seconds
 
 
 def baselines(dataset, codes: list[np.ndarray]) -> dict[str, float]:
@@ -114,7 +129,7 @@ def labels_alone(dataset) -> np.ndarray:
     def step(number):
         rows = tf.random.stateless_uniform((BATCH,), [number, 0], 0, len(x), tf.int32)
         with tf.GradientTape() as tape:
-            logits = classifier(moved(tf.gather(x, rows), tf.stack([number, 1])))
+            logits = classifier(transformed(tf.gather(x, rows), tf.stack([number, 1])))
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(tf.gather(labels, rows), logits))
         weights = classifier.trainable_variables
         optimizer.apply(tape.gradient(loss, weights), weights)

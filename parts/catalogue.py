@@ -12,7 +12,7 @@ from typing import Any
 class ModelEntry:
     """labels: whether the model needs them "always", "never", or "if the prior knows classes".
     infers_labels: training examples may lack them; it has q(y|x).
-    takes_features: it is built on a trained VAE, and its q(y|x) reads that one's codes.
+    takes_features: it is built on a trained VAE.
     """
 
     class_name: str  # in vae.py
