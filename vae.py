@@ -244,7 +244,8 @@ class M2(CVAE):
     Args:
         classifier: q(y|x), data -> logits (batch, classes).
         augmentation: a name in AUGMENTATIONS.
-        classifier_warmup_steps: steps in which q(y|x) learns without U(x), see `classifier_gradient_scale`.
+        classifier_warmup_steps, classifier_release_steps: the steps before and after which q(y|x) learns without U(x),
+            see `classifier_gradient_scale`.
 
     The labels of a batch are those of its first examples; the others have none.
     """
@@ -259,6 +260,7 @@ class M2(CVAE):
         consistency: float = 0.0,
         augmentation: str = "shift",
         classifier_warmup_steps: int = 0,
+        classifier_release_steps: int = 0,
         **kwargs,
     ):
         super().__init__(*parts, **kwargs)
@@ -267,6 +269,7 @@ class M2(CVAE):
         self.consistency = consistency
         self.augment = AUGMENTATIONS[augmentation]
         self.classifier_warmup_steps = classifier_warmup_steps
+        self.classifier_release_steps = classifier_release_steps
 
     def loss_and_terms(self, x, labels, seed):
         """As VAE.loss_and_terms. Where the label is unknown, KL(q(y|x) || p(y)) is a further column of the rates."""
@@ -319,11 +322,13 @@ class M2(CVAE):
 
     def classifier_gradient_scale(self) -> tf.Tensor | None:
         """The factor on the gradient of U(x) with respect to q(y|x): 0 in the first `classifier_warmup_steps`, then
-        linearly more in as many again, up to 1."""
-        if not self.classifier_warmup_steps:
-            return None
-        step = tf.cast(self.optimizer.iterations, tf.float32)
-        return tf.clip_by_value(step / self.classifier_warmup_steps - 1.0, 0.0, 1.0)
+        linearly more in as many again, up to 1; and 0 again after `classifier_release_steps`, if there are any."""
+        scale, step = None, tf.cast(self.optimizer.iterations, tf.float32)
+        if self.classifier_warmup_steps:
+            scale = tf.clip_by_value(step / self.classifier_warmup_steps - 1.0, 0.0, 1.0)
+        if self.classifier_release_steps:
+            scale = tf.where(step < self.classifier_release_steps, 1.0 if scale is None else scale, 0.0)
+        return scale
 
     def classification_loss(self, x: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """The mean of -log q(y|x), in nats: a scalar."""

@@ -360,6 +360,10 @@ class Settings:
         2.0, TRAINING, "epochs in which q(y|x) learns from labels and --consistency alone, before the sum over the "
         "classes of unlabelled examples comes in", real(0), metavar="X", **OF_M2
     )  # fmt: skip
+    classifier_release_epochs: float = row(
+        0.0, TRAINING, "epochs after which q(y|x) learns from labels and --consistency alone again; 0: never", real(0),
+        metavar="X", by={"m1m2 images": 6.0}, **OF_M2
+    )  # fmt: skip
     consistency: float = row(
         0.0, TRAINING, "weight in the loss of the cross-entropy between q(y|x) of an unlabelled image and of the same "
         "changed by --augmentation", real(0), metavar="X", by={"m2 images": 1.0, "m1m2 images": 1.0}, **OF_M2

@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--data_dir", default="data")
     parser.add_argument("--num_labels", type=int, default=100)
     parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--first_split", type=int, default=0)
     parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--without_baselines", action="store_true")
     options = parser.parse_args()
@@ -61,7 +62,7 @@ def main() -> None:
         codes = StandardScaler().fit(vae.encode(dataset.train.x)[0])
         codes = [codes.transform(vae.encode(part.x)[0]) for part in (dataset.train, dataset.test)]
     errors = {}
-    for split in range(options.splits):
+    for split in range(options.first_split, options.first_split + options.splits):
         hidden, seconds = dataset.hide_labels(options.num_labels, split), {}
         found = {} if options.without_baselines else baselines(hidden, codes)
         for name in options.models:
