@@ -28,9 +28,8 @@ from parts.replicas import batch_mean, batch_normal, share_of_replica
 from storage.checkpoints import CheckpointError, load_weights, read_header
 from trained.model import TrainedModel
 
-STREAMS = range(
-    100, 103
-)  # of an M2's step: changes of unlabelled images, noise of labelled codes, changes of labelled images
+# Of random numbers in an M2's step: unlabelled images changed, labelled codes, labelled images changed.
+STREAMS = range(100, 103)
 SAMPLE_BLOCK = 500  # codes that are decoded at once
 FIRST_PIXEL_DIMS = (32, 32)  # of a VLAE whose checkpoint does not say
 
@@ -103,7 +102,7 @@ class VAE(keras.Model):
         return self.prior.rates_are_per_latent
 
     def condition(self, labels: tf.Tensor | None) -> tf.Tensor | None:
-        """What encoder and decoder are given besides x and z: here nothing."""
+        """What the parts that know labels are given besides x and z: here nothing."""
         return None
 
     # Objective
@@ -161,7 +160,7 @@ class VAE(keras.Model):
 
     def likelihood_params(self, z: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
         """The parameters of p(x|z) or p(x|z, y), as the likelihood reads them."""
-        return self.decoder(z, condition if self.labels_reach_decoder else None)
+        return self.decoder(z, condition) if self.labels_reach_decoder else self.decoder(z)
 
     def start_at_mean(self, mean: tf.Tensor) -> None:
         """Have the untrained decoder map every code to about the data's mean, (height, width, channels)."""
@@ -307,15 +306,15 @@ class M2(CVAE):
         distortion = -self.likelihood.log_prob(tf.repeat(x, num_classes, axis=0), self.likelihood_params(z, y))
         latent_rates = self.prior.latent_rates(mean, logvar, z, y)
         distortion = tf.reduce_sum(probs * tf.reshape(distortion, (-1, num_classes)), axis=1)
-        return distortion, averaged(latent_rates, probs), class_rates(logits)
+        return distortion, averaged(latent_rates, probs), class_rates(logits, probs)
 
-    def features(self, x: tf.Tensor) -> tf.Tensor:
+    def classifier_input(self, x: tf.Tensor) -> tf.Tensor:
         """What q(y|x) reads."""
         return x
 
     def class_logits(self, x: tf.Tensor, gradient_scale: tf.Tensor | None = None) -> tf.Tensor:
         """The logits of q(y|x), (batch, classes), their gradients multiplied by `gradient_scale`."""
-        logits = self.classifier(self.features(x))
+        logits = self.classifier(self.classifier_input(x))
         if gradient_scale is None:
             return logits
         return gradient_scale * logits + (1.0 - gradient_scale) * tf.stop_gradient(logits)
@@ -323,11 +322,13 @@ class M2(CVAE):
     def classifier_gradient_scale(self) -> tf.Tensor | None:
         """The factor on the gradient of U(x) with respect to q(y|x): 0 in the first `classifier_warmup_steps`, then
         linearly more in as many again, up to 1; and 0 again after `classifier_release_steps`, if there are any."""
-        scale, step = None, tf.cast(self.optimizer.iterations, tf.float32)
+        scale = None
         if self.classifier_warmup_steps:
+            step = tf.cast(self.optimizer.iterations, tf.float32)
             scale = tf.clip_by_value(step / self.classifier_warmup_steps - 1.0, 0.0, 1.0)
         if self.classifier_release_steps:
-            scale = tf.where(step < self.classifier_release_steps, 1.0 if scale is None else scale, 0.0)
+            is_released = self.optimizer.iterations >= self.classifier_release_steps
+            scale = tf.where(is_released, 0.0, 1.0 if scale is None else scale)
         return scale
 
     def classification_loss(self, x: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -339,7 +340,7 @@ class M2(CVAE):
         if not hasattr(self.optimizer, "averages_of"):
             raise ValueError("consistency needs an optimizer that averages the weights, see training/optimizers.py")
         averages = self.optimizer.averages_of(self.classifier.trainable_variables)
-        targets, _ = self.classifier.stateless_call(averages, [], self.features(x))
+        targets, _ = self.classifier.stateless_call(averages, [], self.classifier_input(x))
         targets = tf.stop_gradient(tf.nn.softmax(targets))
         return self.classification_loss(self.augment(x, seed), targets)
 
@@ -375,7 +376,7 @@ class M1M2(M2):
         for name in ("encoder", "decoder", "likelihood"):
             getattr(self, name).set_weights(getattr(vae, name).get_weights())
 
-    def features(self, x):
+    def classifier_input(self, x):
         return self.encoder(x)[0] if self.classifies_codes else x
 
     def unlabelled_terms(self, x, seed, gradient_scale=None):
@@ -387,7 +388,7 @@ class M1M2(M2):
         distortion = -self.likelihood.log_prob(x, self.decoder(z))
         y = tf.tile(tf.eye(num_classes), [tf.shape(x)[0], 1])  # (batch * classes, classes)
         latent_rates = self.prior.latent_rates(*(tf.repeat(part, num_classes, axis=0) for part in (mean, logvar, z)), y)
-        return distortion, averaged(latent_rates, probs), class_rates(logits)
+        return distortion, averaged(latent_rates, probs), class_rates(logits, probs)
 
 
 def averaged(latent_rates: tf.Tensor, probs: tf.Tensor) -> tf.Tensor:
@@ -396,9 +397,10 @@ def averaged(latent_rates: tf.Tensor, probs: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(probs[..., None] * latent_rates, axis=1)
 
 
-def class_rates(logits: tf.Tensor) -> tf.Tensor:
-    """KL(q(y|x) || p(y)) from the logits of q(y|x), (batch, classes), for a uniform p(y): (batch,) in nats."""
-    return tf.reduce_sum(tf.nn.softmax(logits) * tf.nn.log_softmax(logits), axis=1) + math.log(logits.shape[-1])
+def class_rates(logits: tf.Tensor, probs: tf.Tensor) -> tf.Tensor:
+    """KL(q(y|x) || p(y)) from the logits and probabilities of q(y|x), (batch, classes) each, for a uniform p(y):
+    (batch,) in nats."""
+    return tf.reduce_sum(probs * tf.nn.log_softmax(logits), axis=1) + math.log(logits.shape[-1])
 
 
 class VLAE(VAE):
@@ -467,7 +469,8 @@ def build_model(
         classifier: the network of q(y|x) in an M2, a name in NETWORKS.
         mixed_precision: whether the networks compute in bfloat16, except in their last layers. The weights are
             float32 and work without it, so it is not among the arguments that a checkpoint stores.
-        objective: beta, warmup_steps, free_bits; see VAE. Of an M2 also what its class says.
+        objective: beta, warmup_steps, free_bits; see VAE. Of an M2 also classification_weight, consistency,
+            augmentation, classifier_warmup_steps and classifier_release_steps.
 
     Raises:
         ValueError: for parts that do not fit the data or one another.
@@ -496,7 +499,7 @@ def build_model(
     prior_classes = num_classes if model_class.labels_reach_prior else 0
     p_z = PRIORS[prior](latent_size, prior_classes, **model_class.prior_options.get(prior, {}))
     if model_class.infers_labels:
-        classifier = classifier or network
+        classifier = classifier or ("mlp" if catalogue.MODELS[model].takes_features else network)
         with computing_in(policy):
             own = NETWORKS[classifier]["encoder"](catalogue.NETWORKS[classifier].hidden_dims, latent_size, activation)
             objective["classifier"] = Classifier(own, num_classes)
@@ -504,7 +507,7 @@ def build_model(
         objective["classifies_codes"] = catalogue.NETWORKS[classifier].reads_points
     label_is_used = model_class.labels_reach_encoder or model_class.labels_reach_decoder or p_z.num_classes
     if catalogue.MODELS[model].labels == "always" and not label_is_used:
-        raise ValueError(f"a {model} needs a prior that knows classes: --prior gaussian, flow or mixture")
+        raise ValueError(f"the {model} needs a prior that knows classes: gaussian, flow or mixture")
     built = model_class(encoder, decoder, p_z, p_x, **objective)
     x, labels = tf.zeros((1, *data_shape)), tf.zeros((1, num_classes))
     built.terms(x, labels, tf.constant([0, 0]))  # creates the weights

@@ -43,7 +43,7 @@ def evaluate(run: Run, model: VAE, dataset: Dataset, state: TrainingState, other
     draw_held_out(run, album, model, dataset, measurement.terms)
     if settings.evaluate:
         figures["probes"] = measurement.probes()
-        report.print_probes(figures["probes"], is_conditional=model.is_conditional)
+        report.print_probes(figures["probes"], knows_labels=model.is_conditional and model.labels_reach_encoder)
     if settings.num_importance_samples:
         figures |= measurement.log_likelihoods(settings.num_importance_samples)
         report.print_log_likelihoods(figures)

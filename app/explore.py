@@ -46,7 +46,7 @@ def explore(run: Run, trained: TrainedModel, dataset: Dataset) -> None:
             export_model(model, trained.class_names, bits=bits),
             held,
             title=f"{settings.model} / {run.folders.name}",
-            summary=f"A {settings.model.upper()} of {dataset.name} with {trained.latent_size} latents, in this page.",
+            summary=f"{settings.model.upper()} of {dataset.name} with {trained.latent_size} latents, in this page.",
             is_binary=settings.binarize != "none",
             can_draw=dataset.kind() == "drawings" and float(dataset.mean().mean()) < 0.5,  # white on black
             std=float(np.exp(model.likelihood.log_std())) if model.likelihood.has_learned_scale else 1.0,

@@ -23,7 +23,7 @@ def open_checkpoint(given: Mapping[str, Any]) -> tuple[pathlib.Path | None, dict
         CheckpointError: if it is not there, or the flags ask for another model or other data than its own.
         FlagError: if a flag cannot change at this point of the run.
     """
-    if not (given.get("load_weights") or given.get("checkpoint")) and "train" in verbs_of(given):
+    if starts_anew(given):
         return None, None
     path = find_checkpoint(given)
     header = read_run(path)
@@ -31,6 +31,7 @@ def open_checkpoint(given: Mapping[str, Any]) -> tuple[pathlib.Path | None, dict
     asked = {name: as_stored(given[name]) for name in names(fixed=True) if name in given}
     if "dataset" in asked and is_path(asked["dataset"]) and is_path(stored["dataset"]):
         del asked["dataset"]  # the same data may lie elsewhere now; their fingerprint is compared
+    asked.pop("features", None)  # the checkpoint has all of them
     if asks_for_test_set(given, header):
         del asked["validation_size"]
     refuse_differences(path, stored | header["model"], asked)  # a model's arguments have default widths too
@@ -42,26 +43,46 @@ def open_checkpoint(given: Mapping[str, Any]) -> tuple[pathlib.Path | None, dict
     return path, header
 
 
-def with_features(given: Mapping[str, Any]) -> Mapping[str, Any]:
+def open_features(given: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The header of the VAE of --features, if it is given. It is not needed to go on with a run.
+
+    Raises:
+        CheckpointError: if there is no such VAE, and a new run needs it.
+    """
+    if "features" not in given:
+        return None
+    try:
+        return read_run(given["features"])
+    except CheckpointError:
+        if starts_anew(given):
+            raise
+        return None
+
+
+def with_features(given: Mapping[str, Any], header: Mapping[str, Any]) -> Mapping[str, Any]:
     """The flags of a new run, and with them what the VAE of --features fixes: its data and its networks.
 
     Raises:
-        CheckpointError: if there is no such VAE, or the flags ask for other data or networks than its own.
+        CheckpointError: if it is another model, or the flags ask for other data or networks than its own.
     """
-    if "features" not in given:
-        return given
     path = given["features"]
-    header = read_run(path)
     if MODELS[header["config"]["model"]].labels != "never":
         raise CheckpointError(f"--features needs a VAE, and {path} holds a {header['config']['model']}")
     fixed = ("dataset", "data_dir", "image_size", "binarize", "validation_size")
     networks = ("latent_size", "likelihood", "network", "hidden_dims", "activation")
-    stored = {name: header["config"][name] for name in fixed} | {name: header["model"][name] for name in networks}
+    of_run = header["config"] | header["model"]  # a model's arguments have default widths too
+    stored = {name: of_run[name] for name in (*fixed, *networks)}
     asked = {name: as_stored(given[name]) for name in stored if name in given and name != "data_dir"}
     if "dataset" in asked and is_path(asked["dataset"]) and is_path(stored["dataset"]):
-        del asked["dataset"]  # the same data may lie elsewhere now
+        del asked["dataset"]  # the same data may lie elsewhere now; their fingerprint is compared
     refuse_differences(path, stored, asked)
-    return {name: as_setting(value) for name, value in stored.items()} | dict(given)
+    taken = {name: as_setting(value) for name, value in stored.items()} | dict(given)
+    return taken | {"features": str(pathlib.Path(path).resolve())}
+
+
+def starts_anew(given: Mapping[str, Any]) -> bool:
+    """Whether a new run is to be trained."""
+    return not (given.get("load_weights") or given.get("checkpoint")) and "train" in verbs_of(given)
 
 
 def asks_for_test_set(given: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
@@ -93,14 +114,19 @@ def find_checkpoint(given: Mapping[str, Any]) -> pathlib.Path:
     raise CheckpointError(f"there is no checkpoint at {own}: train first ({command}), or name a file with --checkpoint")
 
 
-def open_dataset(given: Mapping[str, Any], header: Mapping[str, Any] | None) -> tuple[Dataset, str | None, list[str]]:
+def open_dataset(
+    given: Mapping[str, Any], header: Mapping[str, Any] | None, features: Mapping[str, Any] | None = None
+) -> tuple[Dataset, str | None, list[str]]:
     """The data of the run; without --dataset, MNIST or else the sample of it that needs no network.
+
+    Args:
+        header, features: of the run's checkpoint, and of that which a new run takes networks from.
 
     Returns:
         The dataset, what was asked for if it fell back to another, and notes for the user.
 
     Raises:
-        DataError: if it cannot be had or is not the one of the checkpoint.
+        DataError: if it cannot be had or is not the one of the checkpoints.
     """
     stored = header["config"] if header else {}
     of_data = ("dataset", "data_dir", "image_size", "validation_size", "num_labels", "label_seed")
@@ -122,6 +148,8 @@ def open_dataset(given: Mapping[str, Any], header: Mapping[str, Any] | None) -> 
         dataset = load_dataset(FALLBACK, image_size=data_settings["image_size"])
     if header:
         refuse_other_data(dataset, header, must_match="train" in verbs_of(given) or is_path(data_settings["dataset"]))
+    elif features:
+        refuse_other_data(dataset, features, must_match=is_path(data_settings["dataset"]))
     if header and asks_for_test_set(given, header):
         trained_on = as_trained_on(dataset, header["config"])
         trained_on = dataclasses.replace(trained_on, test=dataset.test, split=dataset.split, notes=dataset.notes)

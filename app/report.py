@@ -78,11 +78,12 @@ def print_log_likelihoods(figures: Mapping[str, Any]) -> None:
             print_bound(figures, name, title, note, bits=f"{name}_bits_per_dim")
 
 
-def print_probes(figures: Mapping[str, Any], *, is_conditional: bool) -> None:
-    """How well classes can be read from posterior means and from samples; nothing where there are no such figures."""
+def print_probes(figures: Mapping[str, Any], *, knows_labels: bool) -> None:
+    """How well classes can be read from posterior means and from samples; nothing where there are no such figures.
+    `knows_labels`: whether the encoder is given them."""
     if not figures:
         return
-    note = f"of classes by posterior means{'; the encoder is given the class' if is_conditional else ''}"
+    note = f"of classes by posterior means{'; the encoder is given the class' if knows_labels else ''}"
     print_row("linear probe", 100 * figures["linear_accuracy"], unit="%", note=note)
     name = f"{figures['num_neighbours']} nearest neighbours"
     print_row(name, 100 * figures["neighbours_accuracy"], unit="%", note=note)

@@ -106,6 +106,17 @@ RULES = (
         of_flags=True,
     ),
     Rule(
+        ("model", "prior"),
+        lambda model, prior: MODELS[model].takes_features and prior == "standard",
+        "--model {model} contradicts --prior standard, which knows no classes: the label reaches no other part of it",
+    ),
+    Rule(
+        ("classifier_warmup_epochs", "classifier_release_epochs"),
+        lambda warmup, release: release and release <= warmup,
+        "--classifier_release_epochs {classifier_release_epochs:g} must be more than --classifier_warmup_epochs, "
+        "{classifier_warmup_epochs:g}",
+    ),
+    Rule(
         ("labels", "unconditional"),
         lambda labels, unconditional: labels and unconditional,
         "--labels contradicts --unconditional, which ignores them",
@@ -184,7 +195,7 @@ def refuse_flags(given: Mapping[str, Any]) -> str | None:
     for name in given:
         if ROWS[name].strict and not verbs & {*ROWS[name].verbs}:
             return f"--{name} goes with {verb_list(ROWS[name].verbs)}, not with {verb_list(verbs)}"
-    is_new = verbs == {"train"} and not given.keys() & {"load_weights", "checkpoint"}
+    is_new = "train" in verbs and not given.keys() & {"load_weights", "checkpoint"}
     if is_new and "features" not in given and MODELS[given.get("model", DEFAULTS.model)].takes_features:
         return f"--model {given['model']} needs --features with the checkpoint of a VAE"
     needed = {"num_replicas": {"strategy": "none"}, "levels": {"lossy": False}, "append": {"to": None}}

@@ -24,7 +24,6 @@ from app.train import train
 from data import Dataset
 from parts.catalogue import MODELS
 from sources.batches import steps_per_epoch
-from sources.readers import times
 from storage.checkpoints import all_variables, load_weights
 from storage.errors import UserError
 from storage.files import make_folder
@@ -114,7 +113,7 @@ def make_model(run: Run, dataset: Dataset | None) -> VAE:
     except ValueError as error:
         raise FlagError(str(error)) from None
     if run.source is None and settings.features:
-        take_features(model, settings.features)
+        model.take_features(load(settings.features).model)
     elif run.source is None:
         model.start_at_mean(dataset.mean())
     options = {name: getattr(settings, name) for name in arguments_of("optimizer", settings.model)}
@@ -122,20 +121,7 @@ def make_model(run: Run, dataset: Dataset | None) -> VAE:
     return model
 
 
-def take_features(model: VAE, path: str) -> None:
-    """Give the model the networks of the VAE in this checkpoint.
-
-    Raises:
-        FlagError: if that one is of examples of another shape.
-    """
-    features = load(path).model
-    shape, own = (tuple(part.arguments["data_shape"]) for part in (features, model))
-    if shape != own:
-        raise FlagError(f"--features {path} is of examples of {times(shape)}, and these are of {times(own)}")
-    model.take_features(features)
-
-
-def objective_of(settings: Settings, dataset: Dataset) -> dict[str, float]:
+def objective_of(settings: Settings, dataset: Dataset) -> dict[str, float | str]:
     """The arguments of the model's objective; epochs as steps."""
     infers_labels = MODELS[settings.model].infers_labels
     num_labels = len(dataset.labelled) if dataset.is_partly_labelled and infers_labels else None

@@ -5,8 +5,9 @@
 CHECKPOINT is a VAE trained on MNIST without labels; its posterior means are the codes, and M1+M2 is built on it. Split
 S has the labels that `--num_labels N --label_seed S` leaves. No label of the test set, and no other label of the
 training set, is used for anything but these errors. "Labels alone" is the classifier of M2, trained on the labelled
-digits, which are changed at random as M2 changes them. "Propagation" is label spreading among the codes of all training
-digits and the test digits (Zhou et al. 2004). Each model is one command, whose seconds are printed.
+digits, moved by up to two pixels. "Propagation" is label spreading among the codes of all training digits and the test
+digits (Zhou et al. 2004). Each model is one command, whose seconds are printed; pixels are grey or binary as in
+CHECKPOINT.
 """
 
 import argparse
@@ -28,9 +29,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading
 
 from data import load_dataset
-from parts.augmentation import transformed
+from parts.augmentation import shifted
 from parts.catalogue import NETWORKS as ENTRIES
 from parts.networks import NETWORKS, Classifier
+from storage.checkpoints import read_header
 from training.optimizers import AveragedAdam
 from vae import load
 
@@ -86,7 +88,14 @@ def run(name: str, split: int, options: argparse.Namespace) -> tuple[float, floa
     with tempfile.TemporaryDirectory() as folder:
         flags = [options.checkpoint if flag == "CHECKPOINT" else flag for flag in MODELS[name]]
         flags += ["--num_labels", options.num_labels, "--label_seed", split, "--seed", split]
-        flags += ["--data_dir", options.data_dir, "--run_name", "few"]
+        flags += [
+            "--binarize",
+            read_header(options.checkpoint)["config"]["binarize"],
+            "--data_dir",
+            options.data_dir,
+            "--run_name",
+            "few",
+        ]
         flags += ["--checkpoint_dir", f"{folder}/checkpoints", "--output_dir", f"{folder}/outputs"]
         started = time.perf_counter()
         subprocess.run([sys.executable, SCRIPT, *map(str, flags)], check=True, capture_output=True)
@@ -130,7 +139,7 @@ def labels_alone(dataset) -> np.ndarray:
     def step(number):
         rows = tf.random.stateless_uniform((BATCH,), [number, 0], 0, len(x), tf.int32)
         with tf.GradientTape() as tape:
-            logits = classifier(transformed(tf.gather(x, rows), tf.stack([number, 1])))
+            logits = classifier(shifted(tf.gather(x, rows), tf.stack([number, 1])))
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(tf.gather(labels, rows), logits))
         weights = classifier.trainable_variables
         optimizer.apply(tape.gradient(loss, weights), weights)

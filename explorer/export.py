@@ -54,7 +54,7 @@ def append(parts: list[np.ndarray], values: np.ndarray) -> list[int]:
 
 
 def export_model(model: keras.Model, class_names: Sequence[str], *, bits: int = 16) -> dict[str, Any]:
-    """What explorer/engine.js needs of a VAE, CVAE or VLAE.
+    """What explorer/engine.js needs of a model.
 
     Args:
         class_names: of the model, if it is conditional.

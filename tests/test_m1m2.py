@@ -8,6 +8,7 @@ from conftest import assert_same_tensors, metrics, tensors
 from test_vae import SEED, batch, build, make_trainable
 
 import vae
+from storage.checkpoints import read_header
 
 FEATURES = "model_ckpts/vae/mnist/vae.weights.h5"
 M1M2 = "--model", "m1m2", "--num_labels", "20", "--features", FEATURES
@@ -58,25 +59,47 @@ def test_training_leaves_the_networks_of_the_vae_as_they_are():
 
 
 def test_a_prior_that_knows_no_classes_is_refused():
-    with pytest.raises(ValueError, match="needs a prior that knows classes: --prior gaussian, flow or mixture"):
+    with pytest.raises(ValueError, match="needs a prior that knows classes: gaussian, flow or mixture"):
         build("m1m2", prior="standard")
 
 
 # The script
 
 
-@pytest.mark.parametrize("classifier", ["mlp", "conv"])
-def test_a_run_takes_data_and_networks_from_the_vae(script, start, capsys, classifier):
-    start("--network", "conv", "--binarize", "dynamic")
-    assert script(*M1M2, "--consistency", "1", "--classifier", classifier) == 0
-    assert "m1m2 with" in capsys.readouterr().out
-    figures = metrics("outputs/m1m2/mnist")
-    assert (figures["network"], figures["binarize"]) == ("conv", "dynamic")
-    assert 0 <= figures["test"]["error"] <= 1
-    own, features = vae.load("model_ckpts/m1m2/mnist/m1m2.weights.h5").model, vae.load(FEATURES).model
-    for part in ("encoder", "decoder"):
-        pairs = zip(getattr(own, part).get_weights(), getattr(features, part).get_weights(), strict=True)
-        assert all(np.array_equal(a, b) for a, b in pairs)
+def write_pictures(path, seed):
+    images, rng = np.zeros((90, 8, 8), np.uint8), np.random.default_rng(seed)
+    classes = np.arange(90) % 3
+    for image, number in zip(images, classes, strict=True):
+        image[2 * number : 2 * number + 3, rng.integers(0, 4) :] = 255
+    np.savez(path, images=images, labels=classes)
+
+
+def test_a_run_takes_data_and_networks_from_the_vae(script, capsys):
+    write_pictures("own.npz", 0)
+    networks = "--network", "conv", "--hidden_dims", "4", "--latent_size", "3", "--likelihood", "sigma"
+    assert script("--dataset", "own.npz", *networks, "--image_size", "6", "--num_epochs", "1", only=True) == 0
+    file = "model_ckpts/vae/own/vae.weights.h5"
+    m1m2 = "--model", "m1m2", "--num_labels", "9", "--features", file
+    assert script(*m1m2, "--classifier", "conv", "--num_epochs", "1", only=True) == 0
+    printed, figures = capsys.readouterr().out, metrics("outputs/m1m2/own")
+    assert "6x6 grey images" in printed
+    assert "the encoder is given the class" not in printed
+    found = [figures[name] for name in ("network", "hidden_dims", "latent_size", "likelihood")]
+    assert found == ["conv", [4], 3, "sigma"]
+    own, features = vae.load("model_ckpts/m1m2/own/m1m2.weights.h5").model, vae.load(file).model
+    x, z = tf.random.stateless_uniform((5, 6, 6, 1), SEED), tf.random.stateless_normal((5, 3), SEED)
+    np.testing.assert_array_equal(own.encode(x, tf.eye(5, 3))[1], features.encode(x)[1])
+    np.testing.assert_array_equal(own.decode(z, tf.eye(5, 3)), features.decode(z))
+    assert float(own.likelihood.log_std()) == float(features.likelihood.log_std())
+
+    # What a stopped run advises: the same command with --load_weights.
+    assert script(*m1m2, "--load_weights", "--num_epochs", "2", only=True) == 0
+    assert script("--slim", "--checkpoint", "model_ckpts/m1m2/own/m1m2.weights.h5", only=True) == 0
+    assert read_header("outputs/m1m2/own/m1m2_own.weights.h5")["config"]["features"] == "vae.weights.h5"
+
+    write_pictures("others.npz", 1)
+    assert script(*m1m2, "--dataset", "others.npz", only=True) == 1
+    assert "has other examples or labels" in capsys.readouterr().err
 
 
 def test_training_resumes_bit_for_bit_and_needs_the_vae_no_more(script, start, tmp_path):
@@ -115,12 +138,14 @@ def test_what_else_a_model_can_do_it_does(script, start):
     ("flags", "code", "message"),
     [
         (("--model", "m1m2"), 2, "--model m1m2 needs --features with the checkpoint of a VAE"),
+        (("--model", "m1m2", "--train", "--evaluate"), 2, "--model m1m2 needs --features"),
         (("--features", FEATURES), 2, "--features needs --model m1m2"),
         (("--model", "m1m2", "--features", "none.h5"), 1, "none.h5"),
         ((*M1M2, "--latent_size", "9"), 1, "latent_size"),
         ((*M1M2, "--dataset", "mnist_sample"), 1, "dataset"),
         ((*M1M2, "--validation_size", "20"), 1, "validation_size"),
-        ((*M1M2, "--prior", "standard"), 1, "needs a prior that knows classes"),
+        ((*M1M2, "--prior", "standard"), 2, "--model m1m2 contradicts --prior standard"),
+        ((*M1M2, "--classifier_release_epochs", "1"), 1, "must be more than --classifier_warmup_epochs, 2"),
     ],
 )
 def test_what_does_not_fit_the_vae_is_refused_in_one_line(script, start, capsys, flags, code, message):
