@@ -243,8 +243,7 @@ class M2(CVAE):
     Args:
         classifier: q(y|x), data -> logits (batch, classes).
         augmentation: a name in AUGMENTATIONS.
-        classifier_warmup_steps, classifier_release_steps: the steps before and after which q(y|x) learns without U(x),
-            see `classifier_gradient_scale`.
+        classifier_warmup_steps: steps in which q(y|x) learns without U(x), see `classifier_gradient_scale`.
 
     The labels of a batch are those of its first examples; the others have none.
     """
@@ -259,7 +258,6 @@ class M2(CVAE):
         consistency: float = 0.0,
         augmentation: str = "shift",
         classifier_warmup_steps: int = 0,
-        classifier_release_steps: int = 0,
         **kwargs,
     ):
         super().__init__(*parts, **kwargs)
@@ -268,7 +266,6 @@ class M2(CVAE):
         self.consistency = consistency
         self.augment = AUGMENTATIONS[augmentation]
         self.classifier_warmup_steps = classifier_warmup_steps
-        self.classifier_release_steps = classifier_release_steps
 
     def loss_and_terms(self, x, labels, seed):
         """As VAE.loss_and_terms. Where the label is unknown, KL(q(y|x) || p(y)) is a further column of the rates."""
@@ -321,15 +318,11 @@ class M2(CVAE):
 
     def classifier_gradient_scale(self) -> tf.Tensor | None:
         """The factor on the gradient of U(x) with respect to q(y|x): 0 in the first `classifier_warmup_steps`, then
-        linearly more in as many again, up to 1; and 0 again after `classifier_release_steps`, if there are any."""
-        scale = None
-        if self.classifier_warmup_steps:
-            step = tf.cast(self.optimizer.iterations, tf.float32)
-            scale = tf.clip_by_value(step / self.classifier_warmup_steps - 1.0, 0.0, 1.0)
-        if self.classifier_release_steps:
-            is_released = self.optimizer.iterations >= self.classifier_release_steps
-            scale = tf.where(is_released, 0.0, 1.0 if scale is None else scale)
-        return scale
+        linearly more in as many again, up to 1."""
+        if not self.classifier_warmup_steps:
+            return None
+        step = tf.cast(self.optimizer.iterations, tf.float32)
+        return tf.clip_by_value(step / self.classifier_warmup_steps - 1.0, 0.0, 1.0)
 
     def classification_loss(self, x: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """The mean of -log q(y|x), in nats: a scalar."""
@@ -470,7 +463,7 @@ def build_model(
         mixed_precision: whether the networks compute in bfloat16, except in their last layers. The weights are
             float32 and work without it, so it is not among the arguments that a checkpoint stores.
         objective: beta, warmup_steps, free_bits; see VAE. Of an M2 also classification_weight, consistency,
-            augmentation, classifier_warmup_steps and classifier_release_steps.
+            augmentation and classifier_warmup_steps.
 
     Raises:
         ValueError: for parts that do not fit the data or one another.

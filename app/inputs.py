@@ -53,9 +53,9 @@ def open_features(given: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     try:
         return read_run(given["features"])
-    except CheckpointError:
+    except CheckpointError as error:
         if starts_anew(given):
-            raise
+            raise CheckpointError(f"--features: {error}") from None
         return None
 
 
@@ -75,7 +75,10 @@ def with_features(given: Mapping[str, Any], header: Mapping[str, Any]) -> Mappin
     asked = {name: as_stored(given[name]) for name in stored if name in given and name != "data_dir"}
     if "dataset" in asked and is_path(asked["dataset"]) and is_path(stored["dataset"]):
         del asked["dataset"]  # the same data may lie elsewhere now; their fingerprint is compared
-    refuse_differences(path, stored, asked)
+    try:
+        refuse_differences(path, stored, asked)
+    except CheckpointError as error:
+        raise CheckpointError(f"--features {error}. Leave that flag out, or train a VAE with it") from None
     taken = {name: as_setting(value) for name, value in stored.items()} | dict(given)
     return taken | {"features": str(pathlib.Path(path).resolve())}
 

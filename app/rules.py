@@ -111,12 +111,6 @@ RULES = (
         "--model {model} contradicts --prior standard, which knows no classes: the label reaches no other part of it",
     ),
     Rule(
-        ("classifier_warmup_epochs", "classifier_release_epochs"),
-        lambda warmup, release: release and release <= warmup,
-        "--classifier_release_epochs {classifier_release_epochs:g} must be more than --classifier_warmup_epochs, "
-        "{classifier_warmup_epochs:g}",
-    ),
-    Rule(
         ("labels", "unconditional"),
         lambda labels, unconditional: labels and unconditional,
         "--labels contradicts --unconditional, which ignores them",

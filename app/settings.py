@@ -30,7 +30,6 @@ ON_DATA = (
 ALONE = (*ON_DATA, "decompress", "explore", "slim")  # verbs that go with no other
 VERBS = ("train", "evaluate", "sample", "compare", *ALONE)
 SPLITS = ("test", "train", "all")
-RELEASE_EPOCHS, RELEASE_STEPS = 6.0, 900  # of an m1m2, see --classifier_release_epochs
 FEW_STEPS, COLOUR_STEPS, MOST_PICTURES, MOST_EPOCHS = 1500, 2000, 5, 100  # of runs on few images
 
 
@@ -106,12 +105,6 @@ def enough_epochs(least: int, num_steps: int = FEW_STEPS) -> Computed:
 
 def a_few_times(num_examples: int, settings: Mapping[str, Any]) -> int:
     return max(5, settings["num_epochs"] // MOST_PICTURES)
-
-
-def release(num_examples: int, settings: Mapping[str, Any]) -> float:
-    """The sum over the classes has taught by then; without --consistency nothing could take its place."""
-    steps = max(1, num_examples // settings["batch_size"])
-    return max(RELEASE_EPOCHS, float(RELEASE_STEPS // steps)) if settings["consistency"] else 0.0
 
 
 def row(default: Any, group: str, help: str, parse=None, **more) -> Any:
@@ -370,11 +363,6 @@ class Settings:
     consistency: float = row(
         0.0, TRAINING, "weight in the loss of the cross-entropy between q(y|x) of an unlabelled image and of the same "
         "changed by --augmentation", real(0), metavar="X", by={"m2 images": 1.0, "m1m2 images": 1.0}, **OF_M2
-    )  # fmt: skip
-    classifier_release_epochs: float = row(
-        0.0, TRAINING, "epochs after which the sum over the classes no longer teaches q(y|x); 0: never", real(0),
-        metavar="X", by={"m1m2 images": Computed(f"{RELEASE_EPOCHS:g} or more, for {RELEASE_STEPS:,} steps", release)},
-        **OF_M2
     )  # fmt: skip
     augmentation: str = choice(
         "shift", TRAINING, AUGMENTATIONS, "how --consistency changes images: shift, by up to two pixels; affine: also "

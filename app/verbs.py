@@ -132,7 +132,6 @@ def objective_of(settings: Settings, dataset: Dataset) -> dict[str, float | str]
         of_classifier = ("classification_weight", "consistency", "augmentation")
         objective |= {name: getattr(settings, name) for name in of_classifier}
         objective["classifier_warmup_steps"] = round(settings.classifier_warmup_epochs * num_steps)
-        objective["classifier_release_steps"] = round(settings.classifier_release_epochs * num_steps)
     return objective
 
 

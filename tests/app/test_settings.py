@@ -118,7 +118,6 @@ BROKEN = [  # settings, the kind of data if it matters, and the beginning of the
     ({"labels": (3,), "model": "vlae", "prior": "standard"}, "", "--labels contradicts --prior standard"),
     ({"labels": (3,), "unconditional": True}, "", "--labels contradicts --unconditional"),
     ({"model": "m1m2", "prior": "standard"}, "", "--model m1m2 contradicts --prior standard"),
-    ({"classifier_warmup_epochs": 2.0, "classifier_release_epochs": 2.0}, "", "--classifier_release_epochs 2 must"),
     ({"levels": 2.0, "lossy": False}, "", "--levels goes with --lossy"),
     ({"append": True, "lossy": True}, "", "--append is for images without loss"),
     ({"append": True, "to": None}, "", "--append needs --to"),
