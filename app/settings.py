@@ -366,7 +366,7 @@ class Settings:
     )  # fmt: skip
     augmentation: str = choice(
         "shift", TRAINING, AUGMENTATIONS, "how --consistency changes images: shift, by up to two pixels; affine: also "
-        "turned, scaled and sheared a little", by={"m1m2 images": "affine"}, **OF_M2
+        "turned, scaled and sheared a little", by={"m2 images": "affine", "m1m2 images": "affine"}, **OF_M2
     )  # fmt: skip
     flip: bool = row(
         False, TRAINING, "mirror each image left to right at random, anew in every epoch", values.boolean,

@@ -41,6 +41,7 @@ STEPS, BATCH = 1000, 32  # of the classifier on labels alone
 M1M2 = "--model", "m1m2", "--features", "CHECKPOINT"
 MODELS = {
     "m2_alone": ("--model", "m2", "--consistency", "0"),
+    "m2_shift": ("--model", "m2", "--augmentation", "shift"),
     "m2": ("--model", "m2"),
     "m1m2_alone": (*M1M2, "--consistency", "0"),
     "m1m2": M1M2,
