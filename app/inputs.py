@@ -3,10 +3,10 @@
 import dataclasses
 import pathlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from app.rules import FlagError, verbs_of
+from app.rules import FlagError, starts_anew, verbs_of
 from app.run import own_folders, read_run, refuse_labels
 from app.settings import DEFAULTS, as_setting, as_stored, names
 from data import DataError, Dataset, OutOfReachError, is_path, load_dataset
@@ -28,9 +28,7 @@ def open_checkpoint(given: Mapping[str, Any]) -> tuple[pathlib.Path | None, dict
     path = find_checkpoint(given)
     header = read_run(path)
     stored = header["config"]
-    asked = {name: as_stored(given[name]) for name in names(fixed=True) if name in given}
-    if "dataset" in asked and is_path(asked["dataset"]) and is_path(stored["dataset"]):
-        del asked["dataset"]  # the same data may lie elsewhere now; their fingerprint is compared
+    asked = asked_of(given, stored, names(fixed=True))
     asked.pop("features", None)  # the checkpoint has all of them
     if asks_for_test_set(given, header):
         del asked["validation_size"]
@@ -72,20 +70,20 @@ def with_features(given: Mapping[str, Any], header: Mapping[str, Any]) -> Mappin
     networks = ("latent_size", "likelihood", "network", "hidden_dims", "activation")
     of_run = header["config"] | header["model"]  # a model's arguments have default widths too
     stored = {name: of_run[name] for name in (*fixed, *networks)}
-    asked = {name: as_stored(given[name]) for name in stored if name in given and name != "data_dir"}
-    if "dataset" in asked and is_path(asked["dataset"]) and is_path(stored["dataset"]):
-        del asked["dataset"]  # the same data may lie elsewhere now; their fingerprint is compared
     try:
-        refuse_differences(path, stored, asked)
+        refuse_differences(path, stored, asked_of(given, stored, [name for name in stored if name != "data_dir"]))
     except CheckpointError as error:
         raise CheckpointError(f"--features {error}. Leave that flag out, or train a VAE with it") from None
     taken = {name: as_setting(value) for name, value in stored.items()} | dict(given)
     return taken | {"features": str(pathlib.Path(path).resolve())}
 
 
-def starts_anew(given: Mapping[str, Any]) -> bool:
-    """Whether a new run is to be trained."""
-    return not (given.get("load_weights") or given.get("checkpoint")) and "train" in verbs_of(given)
+def asked_of(given: Mapping[str, Any], stored: Mapping[str, Any], compared: Iterable[str]) -> dict[str, Any]:
+    """The flags of these names that were given, to be compared with what a checkpoint stores."""
+    asked = {name: as_stored(given[name]) for name in compared if name in given}
+    if "dataset" in asked and is_path(asked["dataset"]) and is_path(stored["dataset"]):
+        del asked["dataset"]  # the same data may lie elsewhere now; their fingerprint is compared
+    return asked
 
 
 def asks_for_test_set(given: Mapping[str, Any], header: Mapping[str, Any]) -> bool:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.folders import is_newer, previous
-from app.inputs import open_checkpoint, open_dataset, open_features, starts_anew, with_features
+from app.inputs import open_checkpoint, open_dataset, open_features, with_features
 from app.records import read_history
-from app.rules import NOTHING_MISSING, FlagError, verbs_of
+from app.rules import NOTHING_MISSING, FlagError, starts_anew, verbs_of
 from app.run import Run, resolve
 from app.settings import DEFAULTS, ON_DATA
 from app.values import suggestion

@@ -189,8 +189,7 @@ def refuse_flags(given: Mapping[str, Any]) -> str | None:
     for name in given:
         if ROWS[name].strict and not verbs & {*ROWS[name].verbs}:
             return f"--{name} goes with {verb_list(ROWS[name].verbs)}, not with {verb_list(verbs)}"
-    is_new = "train" in verbs and not given.keys() & {"load_weights", "checkpoint"}
-    if is_new and "features" not in given and MODELS[given.get("model", DEFAULTS.model)].takes_features:
+    if starts_anew(given) and "features" not in given and MODELS[given.get("model", DEFAULTS.model)].takes_features:
         return f"--model {given['model']} needs --features with the checkpoint of a VAE"
     needed = {"num_replicas": {"strategy": "none"}, "levels": {"lossy": False}, "append": {"to": None}}
     assumed = {name: value for flag, setting in needed.items() if flag in given for name, value in setting.items()}
@@ -202,6 +201,11 @@ def refuse_flags(given: Mapping[str, Any]) -> str | None:
 def verbs_of(given: Mapping[str, Any]) -> set[str]:
     """The verbs that were asked for; training if none was."""
     return {verb for verb in VERBS if given.get(verb)} or {"train"}
+
+
+def starts_anew(given: Mapping[str, Any]) -> bool:
+    """Whether a new run is to be trained."""
+    return "train" in verbs_of(given) and not (given.get("load_weights") or given.get("checkpoint"))
 
 
 def ignored(given: Container[str], verbs: set[str]) -> list[str]:

@@ -228,6 +228,18 @@ def assert_same_tensors(a: str | os.PathLike, b: str | os.PathLike) -> None:
     assert all(np.array_equal(a[name], b[name]) for name in a)
 
 
+def assert_refused(script, capsys, flags, code: int, message: str) -> None:
+    """Assert that the script ends with this exit code and a message, and no traceback."""
+    try:
+        found = script(*flags)
+    except SystemExit as stopped:
+        found = stopped.code
+    assert found == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
 @pytest.fixture(scope="session")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

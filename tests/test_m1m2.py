@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import assert_same_tensors, metrics, tensors
+from conftest import assert_refused, assert_same_tensors, metrics, tensors
 from test_vae import SEED, batch, build, make_trainable
 
 import vae
@@ -149,14 +149,7 @@ def test_what_else_a_model_can_do_it_does(script, start):
 )
 def test_what_does_not_fit_the_vae_is_refused_in_one_line(script, start, capsys, flags, code, message):
     start()
-    try:
-        found = script(*flags)
-    except SystemExit as stopped:
-        found = stopped.code
-    assert found == code
-    error = capsys.readouterr().err
-    assert message in error
-    assert "Traceback" not in error
+    assert_refused(script, capsys, flags, code, message)
 
 
 def test_features_of_other_models_are_refused(script, start, capsys):

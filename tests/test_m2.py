@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import assert_same_tensors, metrics
+from conftest import assert_refused, assert_same_tensors, metrics
 from test_vae import SEED, batch, build, make_trainable, snapshot
 
 import vae
@@ -386,14 +386,7 @@ def test_a_classifier_that_gives_all_the_same_class_is_told(script, capsys, monk
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(script, capsys, flags, code, message):
-    try:
-        found = script(*flags)
-    except SystemExit as stopped:
-        found = stopped.code
-    assert found == code
-    error = capsys.readouterr().err
-    assert message in error
-    assert "Traceback" not in error
+    assert_refused(script, capsys, flags, code, message)
 
 
 def test_data_with_several_labels_or_models_that_need_all_are_refused(script, capsys, tmp_path):

@@ -49,12 +49,14 @@ def test_conditions_of_defaults_are_made_of_known_words():
 
 def test_every_choice_has_its_class_with_the_same_properties():
     import vae
+    from parts.augmentation import AUGMENTATIONS
     from parts.likelihoods import LIKELIHOODS
     from parts.networks import NETWORKS
     from parts.priors import PRIORS
 
     assert NETWORKS.keys() == catalogue.NETWORKS.keys()
     assert PRIORS.keys() == {*catalogue.PRIORS}
+    assert AUGMENTATIONS.keys() == {*catalogue.AUGMENTATIONS}
     for name, entry in catalogue.LIKELIHOODS.items():
         assert LIKELIHOODS[name].__name__ == entry.class_name
         assert LIKELIHOODS[name].pixels == entry.pixels
