@@ -100,6 +100,12 @@ RULES = (
         of_flags=True,
     ),
     Rule(
+        ("augmentation", "consistency"),
+        lambda augmentation, consistency: consistency == 0,
+        "--augmentation contradicts --consistency 0, which changes no images",
+        of_flags=True,
+    ),
+    Rule(
         ("labels", "model", "prior"),
         lambda labels, model, prior: labels and not MODELS[model].is_conditional(len(labels), prior),
         "--labels contradicts --prior {prior}: it knows no classes, and the label reaches no other part of a {model}",

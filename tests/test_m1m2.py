@@ -9,6 +9,7 @@ from test_vae import SEED, batch, build, make_trainable
 
 import vae
 from storage.checkpoints import read_header
+from trained.model import TrainedModel
 
 FEATURES = "model_ckpts/vae/mnist/vae.weights.h5"
 M1M2 = "--model", "m1m2", "--num_labels", "20", "--features", FEATURES
@@ -40,6 +41,15 @@ def test_the_label_reaches_the_prior_alone():
     np.testing.assert_array_equal(z, model.encode(x, others)[0])
     np.testing.assert_array_equal(model.decode(z, labels), model.decode(z, others))
     assert not np.allclose(model.prior.log_prob(z, labels), model.prior.log_prob(z, others))
+
+
+def test_codes_and_images_need_no_label():
+    trained = TrainedModel(build("m1m2", prior="gaussian", classifier="mlp"), tuple("abc"))
+    x, labels, _ = (part.numpy() for part in batch())
+    np.testing.assert_array_equal(trained.encode(x), trained.encode(x, labels))
+    np.testing.assert_array_equal(trained.reconstruct(x), trained.reconstruct(x, labels))
+    with pytest.raises(ValueError, match="labels"):
+        trained.sample(2)
 
 
 def test_training_leaves_the_networks_of_the_vae_as_they_are():

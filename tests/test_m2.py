@@ -15,6 +15,8 @@ from evaluation.classification import calibration, classification, matched_to_cl
 from parts.augmentation import shifted
 from sources.batches import steps_per_epoch, training_batches
 from sources.examples import Examples
+from trained.conditions import Conditioner
+from trained.model import TrainedModel
 from training.loop import compile_model
 
 M2 = "--model", "m2", "--num_labels", "20"
@@ -137,6 +139,18 @@ def test_with_all_labels_it_trains_as_a_cvae():
     assert shared >= 8
     for own, others in zip(snapshot(m2), snapshot(cvae), strict=False):
         np.testing.assert_allclose(own, others, atol=1e-6)
+
+
+def test_an_example_without_a_label_gets_the_most_probable_class():
+    model = build("m2")
+    x, labels, _ = (part.numpy() for part in batch())
+    probs = random_classifier(model, x)
+    labels[0], labels[1:] = np.roll(np.eye(3)[probs[0].argmax()], 1), 0
+    conditioner = Conditioner(TrainedModel(model, tuple("abc"), class_probs=[1 / 3] * 3), tuple("abc"), seed=0)
+    given = conditioner.condition(x, labels, 0)
+    ((_, conditions, _),) = given.batches
+    np.testing.assert_array_equal(conditions[0], labels[0])
+    np.testing.assert_array_equal(given.chosen_classes, [-1, *probs[1:].argmax(axis=1)])
 
 
 # Consistency

@@ -20,7 +20,7 @@ class Conditioned:
     Args:
         batches: (x, labels, seed); the labels have width 0 if the model takes none.
         chosen: (n,) whether the label of an example was chosen, as the most probable one.
-        log_p_xy: estimates of log p(x, y), (n, classes), if some were chosen.
+        log_p_xy: estimates of log p(x, y), (n, classes), if some were chosen by them.
     """
 
     batches: list[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
@@ -36,7 +36,8 @@ class Conditioned:
 
 class Conditioner:
     """Gives a model its labels. They are the data's own if these are of classes that the model knows. An example
-    without one class gets the most probable: argmax_y p(y) p(x|y), by a few importance samples of each class.
+    without one class gets the most probable: by q(y|x) if the model has it, else argmax_y p(y) p(x|y), by a few
+    importance samples of each class.
 
     Args:
         class_names: of the data.
@@ -71,8 +72,12 @@ class Conditioner:
             return Conditioned(batches, chosen)
         self.num_chosen += int(chosen.sum())
         prepared = np.concatenate([images for images, _, _ in batches])
-        log_p_xy = pilot_log_p_xy(trained.weighter, prepared, trained.class_probs, seed=self.seed, first=first)
-        conditions[chosen] = np.eye(conditions.shape[1], dtype=np.float32)[log_p_xy[chosen].argmax(axis=1)]
+        if trained.model.infers_labels:
+            log_p_xy, class_scores = None, trained.model.classify(tf.constant(prepared)).numpy()
+        else:
+            log_p_xy = pilot_log_p_xy(trained.weighter, prepared, trained.class_probs, seed=self.seed, first=first)
+            class_scores = log_p_xy
+        conditions[chosen] = np.eye(conditions.shape[1], dtype=np.float32)[class_scores[chosen].argmax(axis=1)]
         parts = np.split(conditions, range(TEST_BATCH_SIZE, len(x), TEST_BATCH_SIZE))
         batches = [(images, part, seed) for (images, _, seed), part in zip(batches, parts, strict=True)]
         return Conditioned(batches, chosen, log_p_xy)

@@ -75,7 +75,7 @@ class TrainedModel:
     def encode(self, x: Any, labels: Any = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Mean and logvar of q(z|x), or q(z|x, y): (n, latent) each. `seed` is that of dynamic binarization."""
         x, seed = inputs.examples(x, self.data_shape), inputs.seed(seed)
-        batches = self.batches(x, self.conditions(labels, len(x)), seed)
+        batches = self.batches(x, self.conditions(labels, len(x), self.model.labels_reach_encoder), seed)
         parts = [self.model.encode(images, conditions) for images, conditions, _ in batches]
         mean, logvar = (np.concatenate(part) for part in zip(*parts, strict=True))
         return mean, logvar
@@ -83,7 +83,7 @@ class TrainedModel:
     def decode(self, z: Any, labels: Any = None, seed: int = 0) -> np.ndarray:
         """The mean of p(x|z), (n, ...) float32; a draw by `seed` from it where there is no mean, as with a window."""
         z, seed = inputs.codes(z, self.latent_size), inputs.seed(seed)
-        labels = self.conditions(labels, len(z))
+        labels = self.conditions(labels, len(z), self.model.labels_reach_decoder)
         blocks = []
         for start in range(0, len(z), BLOCK):
             rows = slice(start, start + BLOCK)
@@ -180,8 +180,11 @@ class TrainedModel:
         """Batches (x, labels, seed) of checked arrays, as `--evaluate` makes them."""
         return evaluation_batches(Examples(x, conditions), seed=seed, binarize=self.binarize)
 
-    def conditions(self, labels: Any, num: int) -> np.ndarray:
-        """One-hot labels for `num` examples; of width 0 for a model that takes none. Raises a ValueError."""
+    def conditions(self, labels: Any, num: int, are_needed: bool = True) -> np.ndarray:
+        """One-hot labels for `num` examples; zeros where they are missing and not needed; of width 0 for a model that
+        takes none. Raises a ValueError."""
+        if self.is_conditional and labels is None and not are_needed:
+            return np.zeros((num, len(self.class_names)), np.float32)
         if self.is_conditional:
             rows = inputs.one_hot(labels, self.class_names, num)
             if self.class_probs is not None and (rows.sum(axis=1) != 1).any():

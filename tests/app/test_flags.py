@@ -75,6 +75,7 @@ def test_weights_of_the_rate_are_not_negative(flag, value, capsys):
         ("--is_cvae --model vae", "--is_cvae contradicts --model vae"),
         ("--cuda true --device cpu", "--cuda contradicts --device cpu"),
         ("--labels 3", "--labels needs --model cvae or m2 or m1m2 or vlae"),
+        ("--model m2 --augmentation shift --consistency 0", "--augmentation contradicts --consistency 0"),
         ("--model gan", f"must be {', '.join([*MODELS][:-1])} or {[*MODELS][-1]}, not 'gan'"),
         ("--beta 0 --free_bits 1", "--free_bits contradicts --beta 0"),
         ("--warmup_epochs 2 --beta 0", "--warmup_epochs contradicts --beta 0"),
