@@ -8,6 +8,7 @@ from app.run import Run
 from data import Dataset
 from evaluation.classification import calibration
 from evaluation.measurement import Measurement
+from parts.catalogue import MODELS
 from pictures.album import Album
 from pictures.charts import draw_history, draw_separation
 from pictures.classification import draw_classification
@@ -32,7 +33,8 @@ def evaluate(run: Run, model: VAE, dataset: Dataset, state: TrainingState, other
         bound_on=model.bound_on,
     )
     figures["latents"] = measurement.latents()
-    report.print_latents(figures["latents"], has_window=bool(model.arguments["window"]))
+    takes_features = MODELS[model.arguments["model"]].takes_features
+    report.print_latents(figures["latents"], has_window=bool(model.arguments["window"]), takes_features=takes_features)
     if model.infers_labels:
         classify(measurement, album, figures)
     records.write_metrics(outputs, metrics)

@@ -7,7 +7,7 @@ from typing import Any
 import tqdm
 
 COLLAPSED = (
-    "WARNING: posterior collapse: no latent is in use, the model ignores its code. Try --warmup_epochs 5, "
+    "WARNING: posterior collapse: no latent is in use, the model ignores its code. {} --warmup_epochs 5, "
     "--free_bits 0.1, or a smaller --beta{}"
 )
 
@@ -41,13 +41,14 @@ def print_bounds(figures: Mapping[str, Any], *, split: str, binarize: str | None
     print_row("distortion", figures["distortion"])
 
 
-def print_latents(figures: Mapping[str, Any], *, has_window: bool) -> None:
+def print_latents(figures: Mapping[str, Any], *, has_window: bool, takes_features: bool) -> None:
     """The use of the latents; a warning if there is none."""
     print_row("active units", figures["active_units"], note=f"of {len(figures['rate_per_latent'])} latents")
     if "aggregate_posterior_kl" in figures:
         print_row("aggregate posterior KL", figures["aggregate_posterior_kl"], note="from the prior, by moments")
     if not figures["active_units"] and figures["num_examples"] > 1:  # one example cannot show whether a latent varies
-        print(COLLAPSED.format(", or a smaller --window" if has_window else ""))
+        advice = "Train the VAE of --features with" if takes_features else "Try"
+        print(COLLAPSED.format(advice, ", or a smaller --window" if has_window else ""))
 
 
 def print_classification(figures: Mapping[str, Any], class_names: Sequence[str]) -> None:

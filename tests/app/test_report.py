@@ -84,11 +84,12 @@ def test_importance_weighted_bounds_as_they_are_printed(capsys):
 @pytest.mark.parametrize(("active", "num", "warns"), [(0, 100, True), (2, 100, False), (0, 1, False)])
 def test_a_collapse_is_warned_of_where_there_are_examples_to_vary_over(capsys, active, num, warns):
     figures = {"active_units": active, "rate_per_latent": [0.0, 1.0], "num_examples": num}
-    for has_window in (False, True):
-        report.print_latents(figures, has_window=has_window)
+    for has_window, takes_features in ((False, False), (True, False), (False, True)):
+        report.print_latents(figures, has_window=has_window, takes_features=takes_features)
         out = capsys.readouterr().out
         assert ("WARNING: posterior collapse" in out) == warns
         assert ("--window" in out) == (warns and has_window)
+        assert ("--features" in out) == (warns and takes_features)
 
 
 def test_an_evaluation_names_every_figure_with_its_conditions(evaluate, capsys):
