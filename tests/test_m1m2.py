@@ -89,7 +89,7 @@ def test_a_run_takes_data_and_networks_from_the_vae(script, capsys):
     networks = "--network", "conv", "--hidden_dims", "4", "--latent_size", "3", "--likelihood", "sigma"
     assert script("--dataset", "own.npz", *networks, "--image_size", "6", "--num_epochs", "1", only=True) == 0
     file = "model_ckpts/vae/own/vae.weights.h5"
-    m1m2 = "--model", "m1m2", "--num_labels", "9", "--features", file
+    m1m2 = "--model", "m1m2", "--num_labels", "9", "--features", file, "--prior", "gaussian"
     assert script(*m1m2, "--classifier", "conv", "--num_epochs", "1", only=True) == 0
     printed, figures = capsys.readouterr().out, metrics("outputs/m1m2/own")
     assert "6x6 grey images" in printed
@@ -112,12 +112,14 @@ def test_a_run_takes_data_and_networks_from_the_vae(script, capsys):
     assert "has other examples or labels" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_training_resumes_bit_for_bit_and_needs_the_vae_no_more(script, start, tmp_path):
     start()
-    assert script(*M1M2) == 0
+    flags = *M1M2, "--prior", "gaussian"  # the mixture, the default, takes longer to build
+    assert script(*flags) == 0
     whole = tmp_path / "whole.h5"
     (tmp_path / "model_ckpts/m1m2/mnist/m1m2.weights.h5").rename(whole)
-    assert script(*M1M2, "--num_epochs", "1") == 0
+    assert script(*flags, "--num_epochs", "1") == 0
     (tmp_path / FEATURES).unlink()
     assert script("--model", "m1m2", "--load_weights", "--num_epochs", "2") == 0
     assert_same_tensors(whole, "model_ckpts/m1m2/mnist/m1m2.weights.h5")

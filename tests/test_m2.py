@@ -19,7 +19,7 @@ from trained.conditions import Conditioner
 from trained.model import TrainedModel
 from training.loop import compile_model
 
-M2 = "--model", "m2", "--num_labels", "20"
+M2 = "--model", "m2", "--num_labels", "20", "--classifier", "mlp"
 
 
 def pair(**kwargs):
@@ -334,7 +334,7 @@ def test_clusters_are_matched_to_the_classes_that_most_of_their_examples_have():
 
 
 def test_a_run_with_few_labels_has_an_error_and_its_pictures(script, capsys, drawn, idx_folder):
-    assert script(*M2, "--consistency", "1") == 0
+    assert script(*M2, "--classifier", "conv", "--consistency", "1") == 0
     printed, figures = capsys.readouterr().out, metrics("outputs/m2/mnist")
     assert "labels of 20 training examples" in printed
     assert "trained with 20 labels" in printed
@@ -349,7 +349,7 @@ def test_a_run_with_few_labels_has_an_error_and_its_pictures(script, capsys, dra
 
 
 def test_with_few_labels_training_resumes_bit_for_bit(script, tmp_path):
-    flags = *M2, "--classifier_warmup_epochs", "0.5", "--classifier", "mlp"
+    flags = *M2, "--classifier_warmup_epochs", "0.5"
     assert script(*flags) == 0
     whole = tmp_path / "whole.h5"
     (tmp_path / "model_ckpts/m2/mnist/m2.weights.h5").rename(whole)
@@ -411,7 +411,7 @@ def test_data_with_several_labels_or_models_that_need_all_are_refused(script, ca
     np.savez("partly.npz", images=images, labels=np.where(np.arange(40) < 20, np.arange(40) % 2, -1))
     assert script("--model", "cvae", "--dataset", "partly.npz") == 1
     assert "use --model m2" in capsys.readouterr().err
-    assert script("--model", "m2", "--dataset", "partly.npz") == 0
+    assert script("--model", "m2", "--dataset", "partly.npz", "--classifier", "mlp", "--num_epochs", "1") == 0
 
 
 def test_a_model_in_python_classifies(start):
