@@ -288,7 +288,7 @@ class Settings:
         "standard", MODEL, PRIORS, "p(z), or p(z|y) where labels reach it: N(0, I), a Gaussian, an autoregressive "
         "flow, or autoregressive mixtures of Gaussians",
         by={"few colour": "flow", "few photographs": "flow", "cvae": "flow", "vlae": "flow",
-            "vlae drawings": "mixture", "m1m2": "mixture"}, added_later=True,
+            "vlae drawings": "mixture", "m2": "mixture", "m1m2": "mixture"}, added_later=True,
         **ARCHITECTURE
     )  # fmt: skip
     classifier: str | None = choice(

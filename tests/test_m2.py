@@ -19,7 +19,7 @@ from trained.conditions import Conditioner
 from trained.model import TrainedModel
 from training.loop import compile_model
 
-M2 = "--model", "m2", "--num_labels", "20", "--classifier", "mlp"
+M2 = "--model", "m2", "--num_labels", "20", "--classifier", "mlp", "--prior", "gaussian"
 
 
 def pair(**kwargs):
@@ -334,7 +334,7 @@ def test_clusters_are_matched_to_the_classes_that_most_of_their_examples_have():
 
 
 def test_a_run_with_few_labels_has_an_error_and_its_pictures(script, capsys, drawn, idx_folder):
-    assert script(*M2, "--classifier", "conv", "--consistency", "1") == 0
+    assert script("--model", "m2", "--num_labels", "20", "--consistency", "1") == 0
     printed, figures = capsys.readouterr().out, metrics("outputs/m2/mnist")
     assert "labels of 20 training examples" in printed
     assert "trained with 20 labels" in printed
