@@ -178,12 +178,12 @@ class VAE(keras.Model):
 
     def encode(self, x: tf.Tensor, labels: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         """x (batch, ...) -> mean and logvar of q(z|x), (batch, latent) each."""
-        return self.posterior(x, self.condition(labels))
+        return self.posterior(x, self.condition(labels) if self.labels_reach_encoder else None)
 
     def decode(self, z: tf.Tensor, labels: tf.Tensor | None = None, seed: int = 0, first: int = 0) -> tf.Tensor:
         """z (batch, latent) -> the mean of p(x|z), of the shape of the data; a draw from it where it has no mean.
         `first` is the number of the first code, if many are decoded in several calls."""
-        params = self.likelihood_params(z, self.condition(labels))
+        params = self.likelihood_params(z, self.condition(labels) if self.labels_reach_decoder else None)
         return self.likelihood.mean(params) if self.likelihood.has_mean else self.draw(params, seed, first)
 
     def reconstruct(self, x: tf.Tensor, labels: tf.Tensor | None = None, seed: int = 0) -> tf.Tensor:

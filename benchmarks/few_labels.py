@@ -1,13 +1,13 @@
 """Test error with few labels of MNIST over several splits: M2 and M1+M2 beside classifiers on pixels and on codes.
 
-    python benchmarks/few_labels.py CHECKPOINT --data_dir DIR [--num_labels 100] [--splits 10] [--models NAME ...]
+    python benchmarks/few_labels.py CHECKPOINT --data_dir DIR [--num_labels 20 100] [--splits 10] [--models NAME ...]
 
 CHECKPOINT is a VAE trained on MNIST without labels; its posterior means are the codes, and M1+M2 is built on it. Split
 S has the labels that `--num_labels N --label_seed S` leaves. No label of the test set, and no other label of the
 training set, is used for anything but these errors. "Labels alone" is the classifier of M2, trained on the labelled
-digits, moved by up to two pixels. "Propagation" is label spreading among the codes of all training digits and the test
-digits (Zhou et al. 2004). Each model is one command, whose seconds are printed; pixels are grey or binary as in
-CHECKPOINT.
+digits, changed as by `--augmentation affine`. "Propagation" is label spreading among the codes of all training digits
+and the test digits (Zhou et al. 2004). Each model is one command, whose seconds are printed; its pixels are
+grey or binary as in CHECKPOINT. Those of the classifiers on pixels are grey.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading
 
 from data import load_dataset
-from parts.augmentation import shifted
+from parts.augmentation import transformed
 from parts.catalogue import NETWORKS as ENTRIES
 from parts.networks import NETWORKS, Classifier
 from storage.checkpoints import read_header
@@ -39,12 +39,15 @@ from vae import load
 SCRIPT = pathlib.Path(__file__).resolve().parent.parent / "assignment.py"
 STEPS, BATCH = 1000, 32  # of the classifier on labels alone
 M1M2 = "--model", "m1m2", "--features", "CHECKPOINT"
+M2_STANDARD = "--model", "m2", "--prior", "standard"
 MODELS = {
-    "m2_alone": ("--model", "m2", "--consistency", "0"),
-    "m2_shift": ("--model", "m2", "--augmentation", "shift"),
     "m2": ("--model", "m2"),
-    "m1m2_alone": (*M1M2, "--consistency", "0"),
     "m1m2": M1M2,
+    "m2_alone": (*M2_STANDARD, "--consistency", "0"),
+    "m2_shift": (*M2_STANDARD, "--augmentation", "shift"),
+    "m2_standard": M2_STANDARD,
+    "m2_standard_15": (*M2_STANDARD, "--num_epochs", "15"),
+    "m1m2_alone": (*M1M2, "--consistency", "0"),
     "m1m2_conv": (*M1M2, "--classifier", "conv"),
 }
 
@@ -53,10 +56,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint")
     parser.add_argument("--data_dir", default="data")
-    parser.add_argument("--num_labels", type=int, default=100)
+    parser.add_argument("--num_labels", type=int, nargs="+", default=[100])
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--first_split", type=int, default=0)
-    parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--models", nargs="*", choices=list(MODELS), default=["m2", "m1m2"])
     parser.add_argument("--without_baselines", action="store_true")
     options = parser.parse_args()
     dataset, codes = load_dataset("mnist", options.data_dir, offline=True), None
@@ -64,43 +67,38 @@ def main() -> None:
         vae = load(options.checkpoint)
         codes = StandardScaler().fit(vae.encode(dataset.train.x)[0])
         codes = [codes.transform(vae.encode(part.x)[0]) for part in (dataset.train, dataset.test)]
-    errors = {}
-    for split in range(options.first_split, options.first_split + options.splits):
-        hidden, seconds = dataset.hide_labels(options.num_labels, split), {}
-        found = {} if options.without_baselines else baselines(hidden, codes)
-        for name in options.models:
-            found[name], seconds[name] = run(name, split, options)
-        for name, error in found.items():
-            errors.setdefault(name, []).append(error)
-        shown = ", ".join(
-            f"{name} {100 * error:.2f}" + f" ({seconds[name]:.0f} s)" * (name in seconds)
-            for name, error in found.items()
-        )
-        print(f"split {split}: {shown} %", flush=True)
-    print(f"{options.num_labels} labels, {options.splits} splits: mean and standard deviation of the test error, %")
-    for name, values in errors.items():
-        print(
-            f"  {name:32s}{100 * np.mean(values):6.2f} ± {100 * np.std(values, ddof=1 if len(values) > 1 else 0):.2f}"
-        )
+    for num_labels in options.num_labels:
+        errors = {}
+        for split in range(options.first_split, options.first_split + options.splits):
+            hidden, seconds = dataset.hide_labels(num_labels, split), {}
+            found = {} if options.without_baselines else baselines(hidden, codes)
+            for name in options.models:
+                found[name], seconds[name] = run(name, num_labels, split, options)
+            for name, error in found.items():
+                errors.setdefault(name, []).append(error)
+            shown = ", ".join(
+                f"{name} {100 * error:.2f}" + f" ({seconds[name]:.0f} s)" * (name in seconds)
+                for name, error in found.items()
+            )
+            print(f"{num_labels} labels, split {split}: {shown} %", flush=True)
+        print(f"{num_labels} labels, {options.splits} splits: mean and standard deviation of the test error, %")
+        for name, values in errors.items():
+            deviation = np.std(values, ddof=1 if len(values) > 1 else 0)
+            print(f"  {name:32s}{100 * np.mean(values):6.2f} ± {100 * deviation:.2f}")
 
 
-def run(name: str, split: int, options: argparse.Namespace) -> tuple[float, float]:
+def run(name: str, num_labels: int, split: int, options: argparse.Namespace) -> tuple[float, float]:
     """The error of a model and the seconds of the whole command."""
     with tempfile.TemporaryDirectory() as folder:
         flags = [options.checkpoint if flag == "CHECKPOINT" else flag for flag in MODELS[name]]
-        flags += ["--num_labels", options.num_labels, "--label_seed", split, "--seed", split]
-        flags += [
-            "--binarize",
-            read_header(options.checkpoint)["config"]["binarize"],
-            "--data_dir",
-            options.data_dir,
-            "--run_name",
-            "few",
-        ]
+        flags += ["--num_labels", num_labels, "--label_seed", split, "--seed", split, "--run_name", "few"]
+        flags += ["--binarize", read_header(options.checkpoint)["config"]["binarize"], "--data_dir", options.data_dir]
         flags += ["--checkpoint_dir", f"{folder}/checkpoints", "--output_dir", f"{folder}/outputs"]
         started = time.perf_counter()
-        subprocess.run([sys.executable, SCRIPT, *map(str, flags)], check=True, capture_output=True)
+        done = subprocess.run([sys.executable, SCRIPT, *map(str, flags)], capture_output=True, text=True)
         seconds = time.perf_counter() - started
+        if done.returncode:
+            sys.exit(done.stderr)
         (metrics,) = pathlib.Path(folder, "outputs").glob("*/few/metrics.json")
         return json.loads(metrics.read_text())["test"]["error"], seconds
 
@@ -140,7 +138,7 @@ def labels_alone(dataset) -> np.ndarray:
     def step(number):
         rows = tf.random.stateless_uniform((BATCH,), [number, 0], 0, len(x), tf.int32)
         with tf.GradientTape() as tape:
-            logits = classifier(shifted(tf.gather(x, rows), tf.stack([number, 1])))
+            logits = classifier(transformed(tf.gather(x, rows), tf.stack([number, 1])))
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(tf.gather(labels, rows), logits))
         weights = classifier.trainable_variables
         optimizer.apply(tape.gradient(loss, weights), weights)

@@ -48,8 +48,9 @@ def test_codes_and_images_need_no_label():
     x, labels, _ = (part.numpy() for part in batch())
     np.testing.assert_array_equal(trained.encode(x), trained.encode(x, labels))
     np.testing.assert_array_equal(trained.reconstruct(x), trained.reconstruct(x, labels))
-    with pytest.raises(ValueError, match="labels"):
-        trained.sample(2)
+    for call in (trained.sample, trained.model.sample):
+        with pytest.raises(ValueError, match="needs labels"):
+            call(2)
 
 
 def test_training_leaves_the_networks_of_the_vae_as_they_are():
@@ -89,7 +90,7 @@ def test_a_run_takes_data_and_networks_from_the_vae(script, capsys):
     networks = "--network", "conv", "--hidden_dims", "4", "--latent_size", "3", "--likelihood", "sigma"
     assert script("--dataset", "own.npz", *networks, "--image_size", "6", "--num_epochs", "1", only=True) == 0
     file = "model_ckpts/vae/own/vae.weights.h5"
-    m1m2 = "--model", "m1m2", "--num_labels", "9", "--features", file, "--prior", "gaussian"
+    m1m2 = "--model", "m1m2", "--num_labels", "9", "--features", file
     assert script(*m1m2, "--classifier", "conv", "--num_epochs", "1", only=True) == 0
     printed, figures = capsys.readouterr().out, metrics("outputs/m1m2/own")
     assert "6x6 grey images" in printed

@@ -97,11 +97,14 @@ def test_the_label_reaches_the_image_through_the_code_only():
     model = build()
     z = tf.random.stateless_normal((3, 2), SEED)
     np.testing.assert_array_equal(model.decode(z, tf.one_hot([0, 1, 2], 3)), model.decode(z, tf.one_hot([2, 2, 2], 3)))
+    np.testing.assert_array_equal(model.decode(z), model.decode(z, tf.one_hot([2, 2, 2], 3)))
 
 
 def test_labels_are_needed_where_the_model_has_classes():
-    with pytest.raises(ValueError, match="needs labels"):
-        build().encode(tf.zeros((1, 8, 7, 1)))
+    model = build()
+    for call in (lambda: model.encode(tf.zeros((1, 8, 7, 1))), lambda: model.sample(1)):
+        with pytest.raises(ValueError, match="needs labels"):
+            call()
     assert build(num_classes=0).encode(tf.zeros((1, 8, 7, 1)))[0].shape == (1, 2)
 
 

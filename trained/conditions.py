@@ -66,15 +66,16 @@ class Conditioner:
         examples, first_batch = Examples(x, conditions), first // TEST_BATCH_SIZE
         batches = [*evaluation_batches(examples, seed=self.seed, binarize=trained.binarize, first=first_batch)]
         chosen = np.zeros(len(x), bool)
-        if trained.is_conditional and trained.class_probs is not None:
+        if trained.is_conditional and (trained.model.infers_labels or trained.class_probs is not None):
             chosen = conditions.sum(axis=1) != 1
         if not chosen.any():
             return Conditioned(batches, chosen)
         self.num_chosen += int(chosen.sum())
-        prepared = np.concatenate([images for images, _, _ in batches])
+        log_p_xy = None
         if trained.model.infers_labels:
-            log_p_xy, class_scores = None, trained.model.classify(tf.constant(prepared)).numpy()
+            class_scores = np.concatenate([trained.model.classify(images) for images, _, _ in batches])
         else:
+            prepared = np.concatenate([images for images, _, _ in batches])
             log_p_xy = pilot_log_p_xy(trained.weighter, prepared, trained.class_probs, seed=self.seed, first=first)
             class_scores = log_p_xy
         conditions[chosen] = np.eye(conditions.shape[1], dtype=np.float32)[class_scores[chosen].argmax(axis=1)]

@@ -24,7 +24,7 @@ class TrainedModel:
     pixels that are 0 or 1 stay as they are. Points are floats, (n, 2).
 
     Labels are class numbers, class names, or rows of zeros and ones; one alone is for all examples. A conditional model
-    needs them, and the others take none.
+    needs them, but not where they reach no part that is used; the others take none.
 
     What is wrong with an argument is told by a ValueError of one sentence.
 
@@ -75,7 +75,8 @@ class TrainedModel:
     def encode(self, x: Any, labels: Any = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Mean and logvar of q(z|x), or q(z|x, y): (n, latent) each. `seed` is that of dynamic binarization."""
         x, seed = inputs.examples(x, self.data_shape), inputs.seed(seed)
-        batches = self.batches(x, self.conditions(labels, len(x), self.model.labels_reach_encoder), seed)
+        conditions = self.conditions(labels, len(x), are_needed=self.model.labels_reach_encoder)
+        batches = self.batches(x, conditions, seed)
         parts = [self.model.encode(images, conditions) for images, conditions, _ in batches]
         mean, logvar = (np.concatenate(part) for part in zip(*parts, strict=True))
         return mean, logvar
@@ -83,7 +84,7 @@ class TrainedModel:
     def decode(self, z: Any, labels: Any = None, seed: int = 0) -> np.ndarray:
         """The mean of p(x|z), (n, ...) float32; a draw by `seed` from it where there is no mean, as with a window."""
         z, seed = inputs.codes(z, self.latent_size), inputs.seed(seed)
-        labels = self.conditions(labels, len(z), self.model.labels_reach_decoder)
+        labels = self.conditions(labels, len(z), are_needed=self.model.labels_reach_decoder)
         blocks = []
         for start in range(0, len(z), BLOCK):
             rows = slice(start, start + BLOCK)
@@ -180,16 +181,13 @@ class TrainedModel:
         """Batches (x, labels, seed) of checked arrays, as `--evaluate` makes them."""
         return evaluation_batches(Examples(x, conditions), seed=seed, binarize=self.binarize)
 
-    def conditions(self, labels: Any, num: int, are_needed: bool = True) -> np.ndarray:
-        """One-hot labels for `num` examples; zeros where they are missing and not needed; of width 0 for a model that
-        takes none. Raises a ValueError."""
-        if self.is_conditional and labels is None and not are_needed:
-            return np.zeros((num, len(self.class_names)), np.float32)
-        if self.is_conditional:
-            rows = inputs.one_hot(labels, self.class_names, num)
-            if self.class_probs is not None and (rows.sum(axis=1) != 1).any():
-                raise ValueError("each row of labels must have one 1: every example is of one class")
-            return rows
-        if labels is not None:
+    def conditions(self, labels: Any, num: int, *, are_needed: bool = True) -> np.ndarray:
+        """One-hot labels for `num` examples; of width 0 where they are missing and not needed. Raises a ValueError."""
+        if labels is None and not (self.is_conditional and are_needed):
+            return np.zeros((num, 0), np.float32)
+        if not self.is_conditional:
             raise ValueError(f"this {self.model.arguments['model']} is not conditional: it takes no labels")
-        return np.zeros((num, 0), np.float32)
+        rows = inputs.one_hot(labels, self.class_names, num)
+        if self.class_probs is not None and (rows.sum(axis=1) != 1).any():
+            raise ValueError("each row of labels must have one 1: every example is of one class")
+        return rows
