@@ -43,7 +43,6 @@ M2_STANDARD = "--model", "m2", "--prior", "standard"
 MODELS = {
     "m2": ("--model", "m2"),
     "m1m2": M1M2,
-    "m1m2_15": (*M1M2, "--num_epochs", "15"),
     "m2_alone": (*M2_STANDARD, "--consistency", "0"),
     "m2_shift": (*M2_STANDARD, "--augmentation", "shift"),
     "m2_standard": M2_STANDARD,
