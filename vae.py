@@ -237,13 +237,19 @@ class M2(CVAE):
 
     p(y) is uniform. The loss of a batch adds `classification_weight` times the cross-entropy of q(y|x) on its labelled
     examples (eq. 9), and `consistency` times that between q(y|x) of an unlabelled image that `augmentation` has changed
-    and q(y|x) by the averaged weights of the image as it is (Tarvainen and Valpola 2017). With `consistency` the images
-    of eq. 9 are changed too. beta, warm-up and free bits do not concern KL(q(y|x) || p(y)).
+    and q(y|x) by the averaged weights of the image as it is (Tarvainen and Valpola 2017), weighted so that the classes
+    are as frequent as in p(y), see `balanced`. With `consistency` the images of eq. 9 are changed too. beta, warm-up
+    and free bits do not concern KL(q(y|x) || p(y)).
 
     Args:
         classifier: q(y|x), data -> logits (batch, classes).
         augmentation: a name in AUGMENTATIONS.
         classifier_warmup_steps: steps in which q(y|x) learns without U(x), see `classifier_gradient_scale`.
+        teacher: q(y|x) of another model, data -> probabilities (batch, classes). It takes the place of that by the
+            averaged weights in those steps, and then fades as U(x) comes in.
+
+    Raises:
+        ValueError: for a teacher without consistency or without steps in which it teaches.
 
     The labels of a batch are those of its first examples; the others have none.
     """
@@ -258,6 +264,7 @@ class M2(CVAE):
         consistency: float = 0.0,
         augmentation: str = "shift",
         classifier_warmup_steps: int = 0,
+        teacher: Callable[[tf.Tensor], tf.Tensor] | None = None,
         **kwargs,
     ):
         super().__init__(*parts, **kwargs)
@@ -266,6 +273,9 @@ class M2(CVAE):
         self.consistency = consistency
         self.augment = AUGMENTATIONS[augmentation]
         self.classifier_warmup_steps = classifier_warmup_steps
+        self.teacher = teacher
+        if teacher and not (consistency and classifier_warmup_steps):
+            raise ValueError("a teacher needs --consistency and --classifier_warmup_epochs above 0")
 
     def loss_and_terms(self, x, labels, seed):
         """As VAE.loss_and_terms. Where the label is unknown, KL(q(y|x) || p(y)) is a further column of the rates."""
@@ -329,13 +339,17 @@ class M2(CVAE):
         return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels, self.class_logits(x)))
 
     def inconsistency(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """The mean cross-entropy of q(y|changed x) to q(y|x) by the averaged weights, in nats: a scalar."""
+        """The mean cross-entropy of q(y|changed x) to q(y|x) by the averaged weights or the teacher, in nats: a
+        scalar."""
         if not hasattr(self.optimizer, "averages_of"):
             raise ValueError("consistency needs an optimizer that averages the weights, see training/optimizers.py")
         averages = self.optimizer.averages_of(self.classifier.trainable_variables)
         targets, _ = self.classifier.stateless_call(averages, [], self.classifier_input(x))
-        targets = tf.stop_gradient(tf.nn.softmax(targets))
-        return self.classification_loss(self.augment(x, seed), targets)
+        targets = tf.nn.softmax(targets)
+        if self.teacher:
+            share = self.classifier_gradient_scale()
+            targets = share * targets + (1.0 - share) * self.teacher(x)
+        return self.classification_loss(self.augment(x, seed), tf.stop_gradient(balanced(targets)))
 
     def class_probs(self, frequencies):
         return None if frequencies is None else np.full(len(frequencies), 1 / len(frequencies))
@@ -388,6 +402,14 @@ def averaged(latent_rates: tf.Tensor, probs: tf.Tensor) -> tf.Tensor:
     """Rates (batch * classes, latent), averaged over the classes by probs (batch, classes): (batch, latent)."""
     latent_rates = tf.reshape(latent_rates, (-1, probs.shape[-1], latent_rates.shape[-1]))
     return tf.reduce_sum(probs[..., None] * latent_rates, axis=1)
+
+
+def balanced(probs: tf.Tensor) -> tf.Tensor:
+    """Probabilities of classes, (batch, classes), divided by how frequent the class is in the batch, and normalized
+    (Berthelot et al. 2020, "ReMixMatch", section 3.1). Each class is counted once more than it is seen, so that one
+    which a small batch lacks does not gain much."""
+    weighted = probs / (tf.reduce_sum(probs, axis=0) + 1.0)
+    return weighted / tf.reduce_sum(weighted, axis=1, keepdims=True)
 
 
 def class_rates(logits: tf.Tensor, probs: tf.Tensor) -> tf.Tensor:
@@ -463,7 +485,7 @@ def build_model(
         mixed_precision: whether the networks compute in bfloat16, except in their last layers. The weights are
             float32 and work without it, so it is not among the arguments that a checkpoint stores.
         objective: beta, warmup_steps, free_bits; see VAE. Of an M2 also classification_weight, consistency,
-            augmentation and classifier_warmup_steps.
+            augmentation, classifier_warmup_steps and teacher.
 
     Raises:
         ValueError: for parts that do not fit the data or one another.

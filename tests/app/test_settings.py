@@ -120,6 +120,8 @@ BROKEN = [  # settings, the kind of data if it matters, and the beginning of the
     ({"warmup_epochs": 2, "beta": 0}, "", "--warmup_epochs contradicts --beta 0"),
     ({"free_bits": 1, "beta": 0}, "", "--free_bits contradicts --beta 0"),
     ({"augmentation": "shift", "consistency": 0.0}, "", "--augmentation contradicts --consistency 0"),
+    ({"teacher": "m2.h5", "consistency": 0.0}, "", "--teacher contradicts --consistency 0"),
+    ({"teacher": "m2.h5", "classifier_warmup_epochs": 0}, "", "--teacher contradicts --classifier_warmup_epochs 0"),
     ({"labels": (3,), "model": "vlae", "prior": "standard"}, "", "--labels contradicts --prior standard"),
     ({"labels": (3,), "unconditional": True}, "", "--labels contradicts --unconditional"),
     ({"model": "m1m2", "prior": "standard"}, "", "--model m1m2 contradicts --prior standard"),
