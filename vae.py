@@ -245,11 +245,6 @@ class M2(CVAE):
         classifier: q(y|x), data -> logits (batch, classes).
         augmentation: a name in AUGMENTATIONS.
         classifier_warmup_steps: steps in which q(y|x) learns without U(x), see `classifier_gradient_scale`.
-        teacher: q(y|x) of another model, data -> probabilities (batch, classes). It takes the place of that by the
-            averaged weights in those steps, and then fades as U(x) comes in.
-
-    Raises:
-        ValueError: for a teacher without consistency or without steps in which it teaches.
 
     The labels of a batch are those of its first examples; the others have none.
     """
@@ -264,7 +259,6 @@ class M2(CVAE):
         consistency: float = 0.0,
         augmentation: str = "shift",
         classifier_warmup_steps: int = 0,
-        teacher: Callable[[tf.Tensor], tf.Tensor] | None = None,
         **kwargs,
     ):
         super().__init__(*parts, **kwargs)
@@ -273,9 +267,6 @@ class M2(CVAE):
         self.consistency = consistency
         self.augment = AUGMENTATIONS[augmentation]
         self.classifier_warmup_steps = classifier_warmup_steps
-        self.teacher = teacher
-        if teacher and not (consistency and classifier_warmup_steps):
-            raise ValueError("a teacher needs --consistency and --classifier_warmup_epochs above 0")
 
     def loss_and_terms(self, x, labels, seed):
         """As VAE.loss_and_terms. Where the label is unknown, KL(q(y|x) || p(y)) is a further column of the rates."""
@@ -339,17 +330,13 @@ class M2(CVAE):
         return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels, self.class_logits(x)))
 
     def inconsistency(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """The mean cross-entropy of q(y|changed x) to q(y|x) by the averaged weights or the teacher, in nats: a
-        scalar."""
+        """The mean cross-entropy of q(y|changed x) to q(y|x) by the averaged weights, in nats: a scalar."""
         if not hasattr(self.optimizer, "averages_of"):
             raise ValueError("consistency needs an optimizer that averages the weights, see training/optimizers.py")
         averages = self.optimizer.averages_of(self.classifier.trainable_variables)
         targets, _ = self.classifier.stateless_call(averages, [], self.classifier_input(x))
-        targets = tf.nn.softmax(targets)
-        if self.teacher:
-            share = self.classifier_gradient_scale()
-            targets = share * targets + (1.0 - share) * self.teacher(x)
-        return self.classification_loss(self.augment(x, seed), tf.stop_gradient(balanced(targets)))
+        targets = tf.stop_gradient(balanced(tf.nn.softmax(targets)))
+        return self.classification_loss(self.augment(x, seed), targets)
 
     def class_probs(self, frequencies):
         return None if frequencies is None else np.full(len(frequencies), 1 / len(frequencies))
@@ -485,7 +472,7 @@ def build_model(
         mixed_precision: whether the networks compute in bfloat16, except in their last layers. The weights are
             float32 and work without it, so it is not among the arguments that a checkpoint stores.
         objective: beta, warmup_steps, free_bits; see VAE. Of an M2 also classification_weight, consistency,
-            augmentation, classifier_warmup_steps and teacher.
+            augmentation and classifier_warmup_steps.
 
     Raises:
         ValueError: for parts that do not fit the data or one another.

@@ -3,12 +3,12 @@
 import dataclasses
 import pathlib
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from app.rules import FlagError, starts_anew, verbs_of
 from app.run import own_folders, read_run, refuse_labels
-from app.settings import DEFAULTS, INFERRING, as_setting, as_stored, names
+from app.settings import DEFAULTS, as_setting, as_stored, names
 from data import DataError, Dataset, OutOfReachError, is_path, load_dataset
 from parts.catalogue import MODELS
 from storage.checkpoints import CheckpointError, refuse_differences
@@ -63,57 +63,19 @@ def with_features(given: Mapping[str, Any], header: Mapping[str, Any]) -> Mappin
     Raises:
         CheckpointError: if it is another model, or the flags ask for other data or networks than its own.
     """
+    path = given["features"]
     if MODELS[header["config"]["model"]].labels != "never":
-        raise CheckpointError(f"--features needs a VAE, and {given['features']} holds a {header['config']['model']}")
+        raise CheckpointError(f"--features needs a VAE, and {path} holds a {header['config']['model']}")
+    fixed = ("dataset", "data_dir", "image_size", "binarize", "validation_size")
     networks = ("latent_size", "likelihood", "network", "hidden_dims", "activation")
-    return with_those_of("features", given, header, networks)
-
-
-def open_teacher(given: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The header of the model of --teacher, if it is given.
-
-    Raises:
-        CheckpointError: if there is no such model.
-    """
-    if "teacher" not in given:
-        return None
-    try:
-        return read_run(given["teacher"])
-    except CheckpointError as error:
-        raise CheckpointError(f"--teacher: {error}") from None
-
-
-def with_teacher(given: Mapping[str, Any], header: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The flags, and with them what the model of --teacher fixes: its data and its labels.
-
-    Raises:
-        CheckpointError: if it has no q(y|x), or the flags ask for other data or labels than its own.
-    """
-    model = header["config"]["model"]
-    if model not in INFERRING:
-        raise CheckpointError(f"--teacher needs an {' or '.join(INFERRING)}, and {given['teacher']} holds a {model}")
-    return with_those_of("teacher", given, header, ("num_labels", "label_seed"))
-
-
-def with_those_of(
-    flag: str, given: Mapping[str, Any], header: Mapping[str, Any], more: Iterable[str]
-) -> dict[str, Any]:
-    """The flags, and with them the data of the checkpoint that this flag names, and what else of its run is taken.
-
-    Raises:
-        CheckpointError: if the flags ask for another value of these.
-    """
     of_run = header["config"] | header["model"]  # a model's arguments have default widths too
-    stored = {
-        name: of_run[name] for name in ("dataset", "data_dir", "image_size", "binarize", "validation_size", *more)
-    }
+    stored = {name: of_run[name] for name in (*fixed, *networks)}
     try:
-        asked = asked_of(given, stored, [name for name in stored if name != "data_dir"])
-        refuse_differences(given[flag], stored, asked)
+        refuse_differences(path, stored, asked_of(given, stored, [name for name in stored if name != "data_dir"]))
     except CheckpointError as error:
-        raise CheckpointError(f"--{flag} {error}. Leave that flag out, or train that model with it") from None
-    taken = {name: as_setting(value) for name, value in stored.items() if value is not None} | dict(given)
-    return taken | {flag: str(pathlib.Path(given[flag]).resolve())}
+        raise CheckpointError(f"--features {error}. Leave that flag out, or train a VAE with it") from None
+    taken = {name: as_setting(value) for name, value in stored.items()} | dict(given)
+    return taken | {"features": str(pathlib.Path(path).resolve())}
 
 
 def asked_of(given: Mapping[str, Any], stored: Mapping[str, Any], compared: Iterable[str]) -> dict[str, Any]:
@@ -154,13 +116,12 @@ def find_checkpoint(given: Mapping[str, Any]) -> pathlib.Path:
 
 
 def open_dataset(
-    given: Mapping[str, Any], header: Mapping[str, Any] | None, others: Sequence[Mapping[str, Any]] = ()
+    given: Mapping[str, Any], header: Mapping[str, Any] | None, features: Mapping[str, Any] | None = None
 ) -> tuple[Dataset, str | None, list[str]]:
     """The data of the run; without --dataset, MNIST or else the sample of it that needs no network.
 
     Args:
-        header: of the run's checkpoint.
-        others: the headers of those of --features and --teacher, for a new run.
+        header, features: of the run's checkpoint, and of that which a new run takes networks from.
 
     Returns:
         The dataset, what was asked for if it fell back to another, and notes for the user.
@@ -188,9 +149,8 @@ def open_dataset(
         dataset = load_dataset(FALLBACK, image_size=data_settings["image_size"])
     if header:
         refuse_other_data(dataset, header, must_match="train" in verbs_of(given) or is_path(data_settings["dataset"]))
-    for other in others:
-        knows_labels = other["config"].get("num_labels") is not None  # which ones depends on the order
-        refuse_other_data(dataset, other, must_match=is_path(data_settings["dataset"]) or knows_labels)
+    elif features:
+        refuse_other_data(dataset, features, must_match=is_path(data_settings["dataset"]))
     if header and asks_for_test_set(given, header):
         trained_on = as_trained_on(dataset, header["config"])
         trained_on = dataclasses.replace(trained_on, test=dataset.test, split=dataset.split, notes=dataset.notes)

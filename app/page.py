@@ -90,9 +90,8 @@ def made_with(run: Run, dataset: Dataset) -> dict[str, Any]:
     """The flags that differ from the defaults: a new run of these has the settings of this one."""
     wanted = {name: getattr(run.settings, name) for name in names(kept=True) if not ROWS[name].per_machine}
     given: dict[str, Any] = own_data(run.settings.dataset) | own_name(run)
-    for flag in ("features", "teacher"):
-        if path := getattr(run.settings, flag):
-            given[flag] = shown_path(pathlib.Path(path))
+    if run.settings.features:
+        given["features"] = shown_path(pathlib.Path(run.settings.features))
     while True:  # a flag that is given can change the defaults of others
         defaults = defaults_for(given, dataset)
         missing = {name: value for name, value in wanted.items() if defaults[name] != value and name not in given}

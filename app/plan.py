@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.folders import is_newer, previous
-from app.inputs import open_checkpoint, open_dataset, open_features, open_teacher, with_features, with_teacher
+from app.inputs import open_checkpoint, open_dataset, open_features, with_features
 from app.records import read_history
 from app.rules import NOTHING_MISSING, FlagError, starts_anew, verbs_of
 from app.run import Run, resolve
@@ -23,13 +23,13 @@ if TYPE_CHECKING:  # it imports Pillow
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What a run starts from: the flags that were given, and the checkpoint that they name, with its header; and, for a
-    new run, the headers of those of --features and --teacher."""
+    """What a run starts from: the flags that were given, and the checkpoint that they name, with its header; and the
+    header of the checkpoint that a new run takes networks from."""
 
     given: Mapping[str, Any]
     checkpoint: pathlib.Path | None
     header: Mapping[str, Any] | None
-    others: Sequence[Mapping[str, Any]]
+    features: Mapping[str, Any] | None
 
     def setting(self, name: str) -> Any:
         """A setting as given, as stored, or its default where that does not depend on the data."""
@@ -76,11 +76,7 @@ def open_source(given: Mapping[str, Any]) -> Source:
         given = with_features(given, features)
     elif features:  # the run is named after its data
         given = {"dataset": features["config"]["dataset"], **given}
-    teacher = open_teacher(given)
-    if teacher:
-        given = with_teacher(given, teacher)
-    others = [header for header in (features, teacher) if header] if starts_anew(given) else []
-    source = Source(given, *open_checkpoint(given), others)
+    source = Source(given, *open_checkpoint(given), features if starts_anew(given) else None)
     strategy, model = source.setting("strategy"), source.setting("model")
     if strategy != DEFAULTS.strategy and MODELS[model].infers_labels and "train" in verbs_of(given):
         raise FlagError(f"--strategy {strategy}: a model that infers labels, as {model}, trains on one device")
@@ -103,7 +99,7 @@ def make_plan(source: Source) -> Plan:
     of_points = header is not None and len(header["model"]["data_shape"]) == 1
     draws_points = "sample" in verbs and of_points  # they are shown beside the data
     if verbs & {"train", "evaluate", "explore"} or draws_points:
-        dataset, fallback_from, notes = open_dataset(given, header, source.others)
+        dataset, fallback_from, notes = open_dataset(given, header, source.features)
     run = resolve(given, source.checkpoint, header, dataset, fallback_from)
     refuse_figures_of_another_run(run, header)
     refuse_idle_training(run, header)

@@ -106,16 +106,6 @@ RULES = (
         of_flags=True,
     ),
     Rule(
-        ("teacher", "consistency"),
-        lambda teacher, consistency: teacher and consistency == 0,
-        "--teacher contradicts --consistency 0, which follows nobody",
-    ),
-    Rule(
-        ("teacher", "classifier_warmup_epochs"),
-        lambda teacher, classifier_warmup_epochs: teacher and classifier_warmup_epochs == 0,
-        "--teacher contradicts --classifier_warmup_epochs 0, which leaves it no time",
-    ),
-    Rule(
         ("labels", "model", "prior"),
         lambda labels, model, prior: labels and not MODELS[model].is_conditional(len(labels), prior),
         "--labels contradicts --prior {prior}: it knows no classes, and the label reaches no other part of a {model}",

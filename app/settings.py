@@ -364,14 +364,10 @@ class Settings:
         0.0, TRAINING, "weight in the loss of the cross-entropy between q(y|x) of an unlabelled image and of the same "
         "changed by --augmentation", real(0), metavar="X", by={"m2 images": 1.0, "m1m2 images": 1.0}, **OF_M2
     )  # fmt: skip
-    teacher: str | None = row(
-        None, TRAINING, "checkpoint of an M2 or M1+M2 of the same data and labels, whose q(y|x) --consistency follows "
-        "in --classifier_warmup_epochs", values.path, metavar="FILE", default_text="none", models=INFERRING,
-        verbs=("train",), strict=True, kept=True, added_later=True, per_machine=True
-    )  # fmt: skip
     augmentation: str = choice(
         "shift", TRAINING, AUGMENTATIONS, "how --consistency changes images: shift, by up to two pixels; affine: also "
-        "turned, scaled and sheared a little", by={"m2 images": "affine", "m1m2 images": "affine"}, **OF_M2
+        "turned, scaled and sheared a little; erase: also with a part blackened",
+        by={"m2 images": "erase", "m1m2 images": "affine"}, **OF_M2
     )  # fmt: skip
     flip: bool = row(
         False, TRAINING, "mirror each image left to right at random, anew in every epoch", values.boolean,

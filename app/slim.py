@@ -21,9 +21,8 @@ def slim(run: Run, header: Mapping[str, Any]) -> None:
         raise FlagError(f"--slim would replace {run.source} itself: name another folder with --to")
     config, dataset = header["config"], header["dataset"]
     config = config | {"data_dir": DEFAULTS.data_dir}
-    for flag in ("features", "teacher"):
-        if config.get(flag):
-            config[flag] = pathlib.Path(config[flag]).name
+    if config.get("features"):
+        config["features"] = pathlib.Path(config["features"]).name
     if is_path(config["dataset"]):
         config["dataset"] = f"./{short_name(config['dataset'])}"  # still a path, not the name of a dataset
     save_slim(

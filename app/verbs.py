@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -24,7 +24,7 @@ from app.train import train
 from data import Dataset
 from parts.catalogue import MODELS
 from sources.batches import steps_per_epoch
-from storage.checkpoints import CheckpointError, all_variables, load_weights
+from storage.checkpoints import all_variables, load_weights
 from storage.errors import UserError
 from storage.files import make_folder
 from storage.locks import holding
@@ -121,7 +121,7 @@ def make_model(run: Run, dataset: Dataset | None) -> VAE:
     return model
 
 
-def objective_of(settings: Settings, dataset: Dataset) -> dict[str, Any]:
+def objective_of(settings: Settings, dataset: Dataset) -> dict[str, float | str]:
     """The arguments of the model's objective; epochs as steps."""
     infers_labels = MODELS[settings.model].infers_labels
     num_labels = len(dataset.labelled) if dataset.is_partly_labelled and infers_labels else None
@@ -132,16 +132,7 @@ def objective_of(settings: Settings, dataset: Dataset) -> dict[str, Any]:
         of_classifier = ("classification_weight", "consistency", "augmentation")
         objective |= {name: getattr(settings, name) for name in of_classifier}
         objective["classifier_warmup_steps"] = round(settings.classifier_warmup_epochs * num_steps)
-        objective["teacher"] = load_teacher(settings.teacher) if settings.teacher else None
     return objective
-
-
-def load_teacher(path: str) -> Callable[[tf.Tensor], tf.Tensor]:
-    """q(y|x) of the model in this file."""
-    try:
-        return load(path).model.classify
-    except CheckpointError as error:
-        raise CheckpointError(f"--teacher: {error}") from None
 
 
 def start_optimizer(run: Run, model: VAE, header: Mapping[str, Any]) -> None:

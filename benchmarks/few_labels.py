@@ -1,4 +1,4 @@
-"""Test error with few labels of MNIST over several splits: M2, M1+M2, and M2 taught by M1+M2, beside classifiers.
+"""Test error with few labels of MNIST over several splits: M2 and M1+M2 beside classifiers on pixels and on codes.
 
     python benchmarks/few_labels.py CHECKPOINT --data_dir DIR [--num_labels 20 100] [--splits 10] [--models NAME ...]
 
@@ -7,8 +7,7 @@ S has the labels that `--num_labels N --label_seed S` leaves. No label of the te
 training set, is used for anything but these errors. "Labels alone" is the classifier of M2, trained on the labelled
 digits, changed as by `--augmentation affine`. "Propagation" is label spreading among the codes of all training digits
 and the test digits (Zhou et al. 2004). Each model is one command, whose seconds are printed; its pixels are
-grey or binary as in CHECKPOINT. Those of the classifiers on pixels are grey. The teacher of m2_taught is the m1m2 of
-the same split, so it needs that one too.
+grey or binary as in CHECKPOINT. Those of the classifiers on pixels are grey.
 """
 
 import argparse
@@ -44,7 +43,6 @@ M2_STANDARD = "--model", "m2", "--prior", "standard"
 MODELS = {
     "m2": ("--model", "m2"),
     "m1m2": M1M2,
-    "m2_taught": ("--model", "m2", "--teacher", "TEACHER"),
     "m2_alone": (*M2_STANDARD, "--consistency", "0"),
     "m2_shift": (*M2_STANDARD, "--augmentation", "shift"),
     "m2_standard": M2_STANDARD,
@@ -61,12 +59,9 @@ def main() -> None:
     parser.add_argument("--num_labels", type=int, nargs="+", default=[100])
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--first_split", type=int, default=0)
-    parser.add_argument("--models", nargs="*", choices=list(MODELS), default=["m2", "m1m2", "m2_taught"])
+    parser.add_argument("--models", nargs="*", choices=list(MODELS), default=["m2", "m1m2"])
     parser.add_argument("--without_baselines", action="store_true")
     options = parser.parse_args()
-    models = [name for name in MODELS if name in options.models]
-    if "m2_taught" in models and "m1m2" not in models:
-        parser.error("m2_taught needs m1m2, its teacher")
     dataset, codes = load_dataset("mnist", options.data_dir, offline=True), None
     if not options.without_baselines:
         vae = load(options.checkpoint)
@@ -77,9 +72,8 @@ def main() -> None:
         for split in range(options.first_split, options.first_split + options.splits):
             hidden, seconds = dataset.hide_labels(num_labels, split), {}
             found = {} if options.without_baselines else baselines(hidden, codes)
-            with tempfile.TemporaryDirectory() as folder:
-                for name in models:
-                    found[name], seconds[name] = run(name, num_labels, split, folder, options)
+            for name in options.models:
+                found[name], seconds[name] = run(name, num_labels, split, options)
             for name, error in found.items():
                 errors.setdefault(name, []).append(error)
             shown = ", ".join(
@@ -93,20 +87,20 @@ def main() -> None:
             print(f"  {name:32s}{100 * np.mean(values):6.2f} ± {100 * deviation:.2f}")
 
 
-def run(name: str, num_labels: int, split: int, folder: str, options: argparse.Namespace) -> tuple[float, float]:
-    """The error of a model and the seconds of the whole command. Its files are in `folder`."""
-    files = {"CHECKPOINT": options.checkpoint, "TEACHER": f"{folder}/checkpoints/m1m2/m1m2/m1m2.weights.h5"}
-    flags = [files.get(flag, flag) for flag in MODELS[name]]
-    flags += ["--num_labels", num_labels, "--label_seed", split, "--seed", split, "--run_name", name]
-    flags += ["--binarize", read_header(options.checkpoint)["config"]["binarize"], "--data_dir", options.data_dir]
-    flags += ["--checkpoint_dir", f"{folder}/checkpoints", "--output_dir", f"{folder}/outputs"]
-    started = time.perf_counter()
-    done = subprocess.run([sys.executable, SCRIPT, *map(str, flags)], capture_output=True, text=True)
-    seconds = time.perf_counter() - started
-    if done.returncode:
-        sys.exit(done.stderr)
-    (metrics,) = pathlib.Path(folder, "outputs").glob(f"*/{name}/metrics.json")
-    return json.loads(metrics.read_text())["test"]["error"], seconds
+def run(name: str, num_labels: int, split: int, options: argparse.Namespace) -> tuple[float, float]:
+    """The error of a model and the seconds of the whole command."""
+    with tempfile.TemporaryDirectory() as folder:
+        flags = [options.checkpoint if flag == "CHECKPOINT" else flag for flag in MODELS[name]]
+        flags += ["--num_labels", num_labels, "--label_seed", split, "--seed", split, "--run_name", "few"]
+        flags += ["--binarize", read_header(options.checkpoint)["config"]["binarize"], "--data_dir", options.data_dir]
+        flags += ["--checkpoint_dir", f"{folder}/checkpoints", "--output_dir", f"{folder}/outputs"]
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, SCRIPT, *map(str, flags)], capture_output=True, text=True)
+        seconds = time.perf_counter() - started
+        if done.returncode:
+            sys.exit(done.stderr)
+        (metrics,) = pathlib.Path(folder, "outputs").glob("*/few/metrics.json")
+        return json.loads(metrics.read_text())["test"]["error"], seconds
 
 
 def baselines(dataset, codes: list[np.ndarray]) -> dict[str, float]:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 MOST_SHIFTED = 2  # pixels
 MOST_TURNED, MOST_SCALED, MOST_SHEARED = math.radians(15), 0.15, 0.2  # the scale is that of its logarithm
+LEAST_ERASED, MOST_ERASED = 0.2, 0.5  # of the height and of the width
 
 
 def shifted(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -40,6 +41,25 @@ def transformed(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return interpolated(images, from_x, from_y)
 
 
+def erased(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Each image with a black rectangle somewhere, a fifth to a half as high and as wide (Zhong et al. 2020, "Random
+    erasing data augmentation")."""
+    num, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
+    bits = tf.random.stateless_uniform([num, 4], seed, 0, 2**20, tf.int32, alg="philox")
+    uniform = tf.cast(bits, tf.float32) * 2.0**-20
+    size = LEAST_ERASED + (MOST_ERASED - LEAST_ERASED) * uniform[:, :2]  # (batch, 2), as shares of height and width
+    first = (1.0 - size) * uniform[:, 2:]
+    places = [(np.arange(length, dtype=np.float32) + 0.5) / length for length in (height, width)]
+    rows, columns = (
+        (place >= first[:, axis, None]) & (place < (first + size)[:, axis, None]) for axis, place in enumerate(places)
+    )
+    return tf.where((rows[:, :, None] & columns[:, None, :])[..., None], 0.0, images)
+
+
+def transformed_and_erased(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    return erased(transformed(images, seed), tf.random.experimental.stateless_fold_in(seed, 1))
+
+
 def interpolated(images: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """The images at these places, (batch, height * width) each, by linear interpolation; black outside of them."""
     height, width, channels = images.shape[1:]
@@ -58,4 +78,4 @@ def interpolated(images: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     return tf.reshape((1.0 - below) * upper + below * lower, (-1, height, width, channels))
 
 
-AUGMENTATIONS = {"shift": shifted, "affine": transformed}
+AUGMENTATIONS = {"shift": shifted, "affine": transformed, "erase": transformed_and_erased}

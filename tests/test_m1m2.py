@@ -154,11 +154,7 @@ def test_what_else_a_model_can_do_it_does(script, start):
         (("--model", "m1m2", "--train", "--evaluate"), 2, "--model m1m2 needs --features"),
         (("--features", FEATURES), 2, "--features needs --model m1m2"),
         (("--model", "m1m2", "--features", "none.h5"), 1, "--features: "),
-        (
-            (*M1M2, "--latent_size", "9"),
-            1,
-            "has latent_size 3, you asked for 9. Leave that flag out, or train that model",
-        ),
+        ((*M1M2, "--latent_size", "9"), 1, "has latent_size 3, you asked for 9. Leave that flag out, or train a VAE"),
         ((*M1M2, "--dataset", "mnist_sample"), 1, "dataset"),
         ((*M1M2, "--validation_size", "20"), 1, "validation_size"),
         ((*M1M2, "--prior", "standard"), 2, "--model m1m2 contradicts --prior standard"),

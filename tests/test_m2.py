@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import assert_refused, assert_same_tensors, metrics, tensors
+from conftest import assert_refused, assert_same_tensors, metrics
 from test_vae import SEED, batch, build, make_trainable, snapshot
 
 import vae
@@ -15,7 +15,6 @@ from evaluation.classification import calibration, classification, matched_to_cl
 from parts.augmentation import shifted
 from sources.batches import steps_per_epoch, training_batches
 from sources.examples import Examples
-from storage.checkpoints import read_header
 from trained.conditions import Conditioner
 from trained.model import TrainedModel
 from training.loop import compile_model
@@ -187,26 +186,6 @@ def test_targets_are_weighted_so_that_the_classes_are_as_frequent_as_in_the_prio
 def test_a_class_that_a_small_batch_lacks_does_not_gain_much():
     found = vae.balanced(tf.constant([[0.98, 0.01, 0.01], [0.97, 0.02, 0.01]])).numpy()
     assert found[:, 0].min() > 0.9
-
-
-@pytest.mark.parametrize(("step", "share"), [(0, 0.0), (10, 0.0), (15, 0.5), (20, 1.0)])
-def test_a_teacher_gives_the_targets_until_the_sum_over_classes_comes_in(step, share):
-    x, _, seed = batch()
-    taught = tf.one_hot(tf.range(len(x)) % 3, 3)
-    m2 = build("m2", classifier="mlp", consistency=1.0, classifier_warmup_steps=10, teacher=lambda x: taught)
-    compile_model(m2)
-    m2.optimizer.iterations.assign(step)
-    own = tf.nn.softmax(m2.classifier(x))  # by the averages, which start at the weights
-    targets = vae.balanced(share * own + (1 - share) * taught)
-    expected = m2.classification_loss(shifted(x, seed), targets)
-    assert float(m2.inconsistency(x, seed)) == pytest.approx(float(expected), rel=1e-5)
-
-
-@pytest.mark.parametrize("missing", ["consistency", "classifier_warmup_steps"])
-def test_a_teacher_that_would_never_teach_is_refused(missing):
-    arguments = {"consistency": 1.0, "classifier_warmup_steps": 10, missing: 0}
-    with pytest.raises(ValueError, match="a teacher needs --consistency and --classifier_warmup_epochs above 0"):
-        build("m2", classifier="mlp", teacher=lambda x: x, **arguments)
 
 
 # Hidden labels
@@ -392,60 +371,6 @@ def test_with_few_labels_training_resumes_bit_for_bit(script, tmp_path):
     assert script(*flags, "--num_epochs", "1") == 0
     assert script("--model", "m2", "--load_weights", "--num_epochs", "2") == 0
     assert_same_tensors(whole, "model_ckpts/m2/mnist/m2.weights.h5")
-
-
-TEACHER = "model_ckpts/m2/mnist/m2.weights.h5"
-
-
-def test_a_teacher_gives_its_labels_and_teaches_bit_for_bit_after_a_stop(script, capsys, tmp_path):
-    assert script(*M2, "--label_seed", "4", "--num_epochs", "1") == 0
-    flags = "--model", "m2", "--teacher", TEACHER, "--classifier", "mlp", "--prior", "gaussian", "--run_name", "taught"
-    flags = *flags, "--classifier_warmup_epochs", "0.7", "--consistency", "1"
-    assert script(*flags) == 0
-    whole = tmp_path / "whole.weights.h5"
-    (tmp_path / "model_ckpts/m2/taught/m2.weights.h5").rename(whole)
-    config = read_header(whole)["config"]
-    assert (config["num_labels"], config["label_seed"], config["binarize"]) == (20, 4, "none")
-    assert config["teacher"] == str((tmp_path / TEACHER).resolve())
-    assert tensors(whole).keys() == tensors(TEACHER).keys()  # the teacher is not in the file
-
-    assert script(*flags, "--num_epochs", "1") == 0
-    again = "--model", "m2", "--run_name", "taught", "--load_weights", "--num_epochs", "2"
-    moved = tmp_path / "teacher.weights.h5"
-    (tmp_path / TEACHER).rename(moved)
-    capsys.readouterr()
-    assert_refused(script, capsys, again, 1, "--teacher: there is no checkpoint at")
-    assert script(*again, "--teacher", "teacher.weights.h5") == 0
-    assert_same_tensors(whole, "model_ckpts/m2/taught/m2.weights.h5")
-    moved.unlink()
-    assert script("--evaluate", "--checkpoint", "model_ckpts/m2/taught/m2.weights.h5", only=True) == 0
-    assert script("--slim", "--checkpoint", "model_ckpts/m2/taught/m2.weights.h5", only=True) == 0
-    assert read_header("outputs/m2/taught/m2_taught.weights.h5")["config"]["teacher"] == "teacher.weights.h5"
-
-
-@pytest.mark.parametrize(
-    ("flags", "code", "message"),
-    [
-        (("--teacher", TEACHER), 2, "--teacher needs --model m2 or m1m2"),
-        (("--model", "m2", "--teacher", "none.h5"), 1, "--teacher: there is no checkpoint at none.h5"),
-        (
-            ("--model", "m2", "--teacher", "vae.weights.h5"),
-            1,
-            "--teacher needs an m2 or m1m2, and vae.weights.h5 holds a vae",
-        ),
-        (("--model", "m2", "--teacher", TEACHER, "--num_labels", "30"), 1, "has num_labels 20, you asked for 30"),
-        (("--model", "m2", "--teacher", TEACHER, "--label_seed", "1"), 1, "has label_seed 0, you asked for 1"),
-        (("--model", "m2", "--teacher", TEACHER, "--binarize", "dynamic"), 1, "has binarize none, you asked for dyn"),
-        (("--model", "m2", "--teacher", TEACHER, "--consistency", "0"), 2, "--teacher contradicts --consistency 0"),
-        (("--evaluate", "--teacher", TEACHER, "--model", "m2"), 2, "--teacher goes with training"),
-    ],
-)
-def test_a_teacher_that_does_not_fit_is_refused_in_one_line(script, start, tmp_path, capsys, flags, code, message):
-    start(*M2)
-    if "vae.weights.h5" in flags:
-        start()
-        (tmp_path / "model_ckpts/vae/mnist/vae.weights.h5").rename("vae.weights.h5")
-    assert_refused(script, capsys, flags, code, message)
 
 
 def test_evaluation_needs_the_checkpoint_alone(script, start):

@@ -6,7 +6,7 @@ import scipy.ndimage
 import tensorflow as tf
 
 from parts import augmentation
-from parts.augmentation import interpolated, shifted, transformed
+from parts.augmentation import erased, interpolated, shifted, transformed, transformed_and_erased
 
 SEED = tf.constant([5, 6])
 
@@ -72,8 +72,24 @@ def test_affine_changes_are_as_large_as_they_say(monkeypatch):
     assert np.abs(np.corrcoef(list(draws.values())) - np.eye(6)).max() < 0.1
 
 
-@pytest.mark.parametrize("change", [shifted, transformed])
+@pytest.mark.parametrize("change", [shifted, transformed, erased, transformed_and_erased])
 def test_changes_are_the_same_under_xla(change):
     compiled = tf.function(change, jit_compile=True)(images(4), SEED)
     np.testing.assert_allclose(compiled, change(images(4), SEED), atol=1e-5)
     assert not np.allclose(change(images(4), SEED), change(images(4), SEED + 1))
+
+
+def test_a_rectangle_of_a_fifth_to_a_half_of_each_side_is_erased():
+    originals = images(2000, height=20, width=28, channels=1)  # nowhere black
+    changed = erased(originals, SEED).numpy()
+    black = changed[..., 0] == 0
+    np.testing.assert_array_equal(changed[~black], originals[~black])
+    rows, columns = black.any(axis=2), black.any(axis=1)
+    np.testing.assert_array_equal(black, rows[:, :, None] & columns[:, None, :])
+    for sides in (rows, columns):
+        length = sides.shape[1]
+        assert np.all(np.abs(np.diff(sides.astype(int), prepend=0, append=0)).sum(axis=1) == 2)  # in one piece
+        assert sides.sum(axis=1).min() == length // 5
+        assert sides.sum(axis=1).max() == length // 2
+        assert sides.mean(axis=0).min() > 0.01  # everywhere
+    assert abs(np.corrcoef(rows.sum(axis=1), columns.sum(axis=1))[0, 1]) < 0.1
