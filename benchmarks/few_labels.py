@@ -5,7 +5,7 @@
 CHECKPOINT is a VAE trained on MNIST without labels; its posterior means are the codes, and M1+M2 is built on it. Split
 S has the labels that `--num_labels N --label_seed S` leaves. No label of the test set, and no other label of the
 training set, is used for anything but these errors. "Labels alone" is the classifier of M2, trained on the labelled
-digits, changed as by `--augmentation affine`. "Propagation" is label spreading among the codes of all training digits
+digits, changed as by `--augmentation erase`. "Propagation" is label spreading among the codes of all training digits
 and the test digits (Zhou et al. 2004). Each model is one command, whose seconds are printed; its pixels are
 grey or binary as in CHECKPOINT. Those of the classifiers on pixels are grey.
 """
@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading
 
 from data import load_dataset
-from parts.augmentation import transformed
+from parts.augmentation import transformed_and_erased
 from parts.catalogue import NETWORKS as ENTRIES
 from parts.networks import NETWORKS, Classifier
 from storage.checkpoints import read_header
@@ -40,13 +40,15 @@ SCRIPT = pathlib.Path(__file__).resolve().parent.parent / "assignment.py"
 STEPS, BATCH = 1000, 32  # of the classifier on labels alone
 M1M2 = "--model", "m1m2", "--features", "CHECKPOINT"
 M2_STANDARD = "--model", "m2", "--prior", "standard"
+AFFINE = "--augmentation", "affine"
 MODELS = {
     "m2": ("--model", "m2"),
     "m1m2": M1M2,
     "m2_alone": (*M2_STANDARD, "--consistency", "0"),
     "m2_shift": (*M2_STANDARD, "--augmentation", "shift"),
-    "m2_standard": M2_STANDARD,
-    "m2_standard_15": (*M2_STANDARD, "--num_epochs", "15"),
+    "m2_affine": ("--model", "m2", *AFFINE),
+    "m2_standard": (*M2_STANDARD, *AFFINE),
+    "m2_standard_15": (*M2_STANDARD, *AFFINE, "--num_epochs", "15"),
     "m1m2_alone": (*M1M2, "--consistency", "0"),
     "m1m2_conv": (*M1M2, "--classifier", "conv"),
 }
@@ -138,7 +140,7 @@ def labels_alone(dataset) -> np.ndarray:
     def step(number):
         rows = tf.random.stateless_uniform((BATCH,), [number, 0], 0, len(x), tf.int32)
         with tf.GradientTape() as tape:
-            logits = classifier(transformed(tf.gather(x, rows), tf.stack([number, 1])))
+            logits = classifier(transformed_and_erased(tf.gather(x, rows), tf.stack([number, 1])))
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(tf.gather(labels, rows), logits))
         weights = classifier.trainable_variables
         optimizer.apply(tape.gradient(loss, weights), weights)
