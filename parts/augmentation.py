@@ -57,6 +57,7 @@ def erased(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def transformed_and_erased(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Each image `transformed`, and then `erased` in part."""
     return erased(transformed(images, seed), tf.random.experimental.stateless_fold_in(seed, 1))
 
 
