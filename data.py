@@ -218,6 +218,12 @@ class Dataset:
             return np.full(self.num_classes, 1 / self.num_classes)
         return self.train.labels.sum(axis=0, dtype=np.float64) / self.train.labels.sum()
 
+    def class_prior(self) -> np.ndarray:
+        """p(y) as the labelled training examples suggest it, (classes,): each class is counted once more than it is
+        there, so that none is impossible."""
+        counts = self.train.labels.sum(axis=0, dtype=np.float64) + 1
+        return counts / counts.sum()
+
     def describe(self) -> str:
         """One line: its source, the number and size of its examples, its classes."""
         size = "points in the plane" if self.is_points else times(self.data_shape[:2])

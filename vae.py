@@ -9,7 +9,6 @@ likelihood gives p(x|z). All terms are in nats per example:
     loss       = distortion + beta * rate       averaged over the batch; also warm-up and free bits, never in the elbo
 """
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -235,7 +234,7 @@ class M2(CVAE):
 
         U(x) = sum_y q(y|x) (distortion + rate)(x, y) + KL(q(y|x) || p(y)) >= -log p(x)
 
-    p(y) is uniform. The loss of a batch adds `classification_weight` times the cross-entropy of q(y|x) on its labelled
+    The loss of a batch adds `classification_weight` times the cross-entropy of q(y|x) on its labelled
     examples (eq. 9), and `consistency` times that between q(y|x) of an unlabelled image that `augmentation` has changed
     and q(y|x) by the averaged weights of the image as it is (Tarvainen and Valpola 2017), weighted so that the classes
     are as frequent as in p(y), see `balanced`. With `consistency` the images of eq. 9 are changed too. beta, warm-up
@@ -243,6 +242,7 @@ class M2(CVAE):
 
     Args:
         classifier: q(y|x), data -> logits (batch, classes).
+        class_prior: p(y), (classes,), all above 0.
         augmentation: a name in AUGMENTATIONS.
         classifier_warmup_steps: steps in which q(y|x) learns without U(x), see `classifier_gradient_scale`.
 
@@ -255,6 +255,7 @@ class M2(CVAE):
         self,
         *parts,
         classifier: Classifier,
+        class_prior: Sequence[float],
         classification_weight: float = 1.0,
         consistency: float = 0.0,
         augmentation: str = "shift",
@@ -263,6 +264,7 @@ class M2(CVAE):
     ):
         super().__init__(*parts, **kwargs)
         self.classifier = classifier
+        self.class_prior = np.asarray(class_prior)
         self.classification_weight = classification_weight
         self.consistency = consistency
         self.augment = AUGMENTATIONS[augmentation]
@@ -304,7 +306,7 @@ class M2(CVAE):
         distortion = -self.likelihood.log_prob(tf.repeat(x, num_classes, axis=0), self.likelihood_params(z, y))
         latent_rates = self.prior.latent_rates(mean, logvar, z, y)
         distortion = tf.reduce_sum(probs * tf.reshape(distortion, (-1, num_classes)), axis=1)
-        return distortion, averaged(latent_rates, probs), class_rates(logits, probs)
+        return distortion, averaged(latent_rates, probs), class_rates(logits, self.class_prior)
 
     def classifier_input(self, x: tf.Tensor) -> tf.Tensor:
         """What q(y|x) reads."""
@@ -335,11 +337,11 @@ class M2(CVAE):
             raise ValueError("consistency needs an optimizer that averages the weights, see training/optimizers.py")
         averages = self.optimizer.averages_of(self.classifier.trainable_variables)
         targets, _ = self.classifier.stateless_call(averages, [], self.classifier_input(x))
-        targets = tf.stop_gradient(balanced(tf.nn.softmax(targets)))
+        targets = tf.stop_gradient(balanced(tf.nn.softmax(targets), self.class_prior))
         return self.classification_loss(self.augment(x, seed), targets)
 
     def class_probs(self, frequencies):
-        return None if frequencies is None else np.full(len(frequencies), 1 / len(frequencies))
+        return self.class_prior
 
     def classify(self, x: tf.Tensor) -> tf.Tensor:
         """q(y|x), (batch, classes)."""
@@ -382,7 +384,7 @@ class M1M2(M2):
         distortion = -self.likelihood.log_prob(x, self.decoder(z))
         y = tf.tile(tf.eye(num_classes), [tf.shape(x)[0], 1])  # (batch * classes, classes)
         latent_rates = self.prior.latent_rates(*(tf.repeat(part, num_classes, axis=0) for part in (mean, logvar, z)), y)
-        return distortion, averaged(latent_rates, probs), class_rates(logits, probs)
+        return distortion, averaged(latent_rates, probs), class_rates(logits, self.class_prior)
 
 
 def averaged(latent_rates: tf.Tensor, probs: tf.Tensor) -> tf.Tensor:
@@ -391,18 +393,18 @@ def averaged(latent_rates: tf.Tensor, probs: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(probs[..., None] * latent_rates, axis=1)
 
 
-def balanced(probs: tf.Tensor) -> tf.Tensor:
-    """Probabilities of classes, (batch, classes), divided by how frequent the class is in the batch, and normalized
-    (Berthelot et al. 2020, "ReMixMatch", section 3.1). Each class is counted once more than it is seen, so that one
-    which a small batch lacks does not gain much."""
-    weighted = probs / (tf.reduce_sum(probs, axis=0) + 1.0)
+def balanced(probs: tf.Tensor, class_prior: np.ndarray) -> tf.Tensor:
+    """Probabilities of classes, (batch, classes), multiplied by p(y) (classes,) over how frequent the class is in the
+    batch, and normalized (Berthelot et al. 2020, "ReMixMatch", section 3.1). To what the batch holds are added as many
+    examples of p(y) as there are classes, so that a class which a small batch lacks does not gain much."""
+    weighted = probs * class_prior / (tf.reduce_sum(probs, axis=0) + len(class_prior) * class_prior)
     return weighted / tf.reduce_sum(weighted, axis=1, keepdims=True)
 
 
-def class_rates(logits: tf.Tensor, probs: tf.Tensor) -> tf.Tensor:
-    """KL(q(y|x) || p(y)) from the logits and probabilities of q(y|x), (batch, classes) each, for a uniform p(y):
-    (batch,) in nats."""
-    return tf.reduce_sum(probs * tf.nn.log_softmax(logits), axis=1) + math.log(logits.shape[-1])
+def class_rates(logits: tf.Tensor, class_prior: np.ndarray) -> tf.Tensor:
+    """KL(q(y|x) || p(y)) from the logits of q(y|x), (batch, classes), and p(y), (classes,): (batch,) in nats."""
+    log_probs = tf.nn.log_softmax(logits)
+    return tf.reduce_sum(tf.exp(log_probs) * (log_probs - np.log(class_prior)), axis=1)
 
 
 class VLAE(VAE):
@@ -456,6 +458,7 @@ def build_model(
     window: int = 0,
     pixel_dims: Sequence[int] | None = None,
     classifier: str | None = None,
+    class_prior: Sequence[float] | None = None,
     mixed_precision: bool = False,
     **objective,
 ) -> VAE:
@@ -469,6 +472,7 @@ def build_model(
         pixel_dims: widths of a VLAE's layers behind the window; None for those of models that were saved before these
             could be chosen.
         classifier: the network of q(y|x) in an M2, a name in NETWORKS.
+        class_prior: p(y) of an M2, (classes,), all above 0; None for a uniform one.
         mixed_precision: whether the networks compute in bfloat16, except in their last layers. The weights are
             float32 and work without it, so it is not among the arguments that a checkpoint stores.
         objective: beta, warmup_steps, free_bits; see VAE. Of an M2 also classification_weight, consistency,
@@ -505,6 +509,7 @@ def build_model(
         with computing_in(policy):
             own = NETWORKS[classifier]["encoder"](catalogue.NETWORKS[classifier].hidden_dims, latent_size, activation)
             objective["classifier"] = Classifier(own, num_classes)
+        objective["class_prior"] = class_prior or [1 / num_classes] * num_classes
     if catalogue.MODELS[model].takes_features:
         objective["classifies_codes"] = catalogue.NETWORKS[classifier].reads_points
     label_is_used = model_class.labels_reach_encoder or model_class.labels_reach_decoder or p_z.num_classes
@@ -529,6 +534,7 @@ def build_model(
         "window": window,
         "pixel_dims": list(pixel_dims) if pixel_dims else None,
         "classifier": classifier,
+        "class_prior": class_prior,
     }
     return built
 

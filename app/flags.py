@@ -64,7 +64,8 @@ def build_parser() -> Parser:
 
 def arguments_of(name: str, row: Row) -> dict[str, Any]:
     """The arguments of add_argument for a row."""
-    help = row.help if row.switch else f"{row.help}; default {described_default(name)}"
+    meaning = f"{row.help}{of_models(row)}"
+    help = meaning if row.switch else f"{meaning}; default {described_default(name)}"
     if row.switch:
         return {"action": "store_true", "help": help}
     arguments = {"type": row.parse, "metavar": row.metavar, "choices": row.choices or None, "help": help}
@@ -75,6 +76,11 @@ def arguments_of(name: str, row: Row) -> dict[str, Any]:
     if name == "image_size":
         arguments["action"] = ImageSize
     return arguments
+
+
+def of_models(row: Row) -> str:
+    """The models that have this setting, in brackets, unless all have it."""
+    return "" if len(row.models) == len(ROWS["model"].choices) else f" (of {', '.join(row.models)})"
 
 
 def described_default(name: str) -> str:
@@ -151,9 +157,8 @@ def page_row(name: str, row: Row) -> str:
     words = f" [{row.metavar}]" if row.optional_value else words
     words += " ..." if row.several else ""
     flags = ", ".join(f"`{flag}`" for flag in (f"--{name}{words}", *row.aliases))
-    models = "" if len(row.models) == len(ROWS["model"].choices) else f" (of {', '.join(row.models)})"
     default = "off" if row.switch else described_default(name)
-    text = f"{row.help}{models}".replace("|", r"\|")
+    text = f"{row.help}{of_models(row)}".replace("|", r"\|")
     return f"| {flags} | {default} | {text} |"
 
 

@@ -34,7 +34,7 @@ class Rule:
     """`contradicts` is given the values of `settings`, in this order; `sentence` is formatted with them by name.
 
     kind: "points" for a rule that holds for points only, else "".
-    of_flags: the rule holds for settings that were given as flags, not for defaults.
+    of_flags: the rule holds where the first of its settings was given as a flag.
     """
 
     settings: tuple[str, ...]
@@ -63,6 +63,13 @@ RULES = (
         lambda consistency: consistency,
         "--consistency changes images, and {data} are points",
         "points",
+    ),
+    Rule(
+        ("augmentation",),
+        lambda augmentation: augmentation,
+        "--augmentation changes images, and {data} are points",
+        "points",
+        of_flags=True,
     ),
     Rule(("flip",), lambda flip: flip, "--flip is for images, and {data} are points", "points"),
     Rule(
@@ -161,15 +168,19 @@ NEEDS_BINARY_PIXELS = Rule(  # of new runs only: by default the data may still m
 )
 
 
-def contradiction(settings: Mapping[str, Any], kind: str = "", data: str = "") -> str | None:
+def contradiction(
+    settings: Mapping[str, Any], kind: str = "", data: str = "", given: Container[str] | None = None
+) -> str | None:
     """The sentence of the first rule that these settings break; rules about missing ones are skipped.
 
     Args:
-        settings: the flags that were given; or those of a whole run, with the `kind` and name of its `data`.
+        settings: the flags that were given; or those of a whole run, with the `kind` and name of its `data`, and the
+            flags that were `given` among them.
     """
-    rules = [*(rule for rule in RULES if not rule.of_flags), NEEDS_BINARY_PIXELS] if kind else RULES
+    rules = [*RULES, NEEDS_BINARY_PIXELS] if kind else RULES
     for rule in rules:
-        if rule.kind in ("", kind) and all(name in settings for name in rule.settings):
+        holds = not rule.of_flags or rule.settings[0] in (settings if given is None else given)
+        if holds and rule.kind in ("", kind) and all(name in settings for name in rule.settings):
             values = {name: settings[name] for name in rule.settings}
             if rule.contradicts(*values.values()):
                 return rule.sentence.format(**values, data=data)

@@ -153,6 +153,8 @@ def resolve(
         arguments = {name: as_stored(values[name]) for name in names(builds_model=True)}
         arguments["data_shape"] = list(dataset.data_shape)
         arguments["num_classes"] = 0 if values["unconditional"] else dataset.num_classes
+        if MODELS[values["model"]].infers_labels and values["num_labels"] is None:
+            arguments["class_prior"] = dataset.class_prior().tolist()
         refuse_labels(given, arguments)
         notes = []
         # A run that fell back to other data is named after those.
@@ -161,7 +163,7 @@ def resolve(
         values, notes = settings_of_checkpoint(given, header)
         arguments, fallback_from = header["model"], header["fallback_from"]
         if len(arguments["data_shape"]) == 1 and (
-            sentence := contradiction(values, "points", header["dataset"]["name"])
+            sentence := contradiction(values, "points", header["dataset"]["name"], given)
         ):
             raise FlagError(sentence)
         folders = choose_folders(given, source, header)
@@ -219,8 +221,13 @@ def settings_of_new_run(given: Mapping[str, Any], dataset: Dataset, fallback_fro
             f"--model {values['model']} needs a label for every example, and only {len(dataset.labelled):,} of "
             f"{len(dataset.train):,} training examples of {dataset.name} have one: use --model m2"
         )
-    if sentence := contradiction(values, dataset.kind(), dataset.name):
+    if sentence := contradiction(values, dataset.kind(), dataset.name, given):
         raise FlagError(sentence)
+    needless = [name for name in ("consistency", "augmentation") if given.get(name)]
+    if needless and not dataset.is_partly_labelled:
+        raise FlagError(
+            f"--{needless[0]} needs examples without a label, and {dataset.name} has none: use --num_labels"
+        )
     return values | ({"dataset": dataset.name} if fallback_from else {})
 
 

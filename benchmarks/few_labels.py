@@ -79,7 +79,7 @@ def main() -> None:
             for name, error in found.items():
                 errors.setdefault(name, []).append(error)
             shown = ", ".join(
-                f"{name} {100 * error:.2f}" + f" ({seconds[name]:.0f} s)" * (name in seconds)
+                f"{name} {100 * error:.2f}" + (f" ({seconds[name]:.0f} s)" if name in seconds else "")
                 for name, error in found.items()
             )
             print(f"{num_labels} labels, split {split}: {shown} %", flush=True)

@@ -26,7 +26,8 @@ def draw_classification(
         probs, classes: q(y|x), (n, classes), and the right classes, (n,).
         confusion, bins: as evaluation/classification.py gives them.
     """
-    error = 100 * np.mean(probs.argmax(axis=1) != classes)
+    is_wrong = probs.argmax(axis=1) != classes
+    error = 100 * np.mean(is_wrong)
     visualize.save_confusion(
         album.path("confusion.png"),
         np.array(confusion),
@@ -39,10 +40,11 @@ def draw_classification(
     )
     if x.ndim == 2:
         return
-    of_right_class = probs[np.arange(len(classes)), classes]
-    worst = np.argsort(of_right_class, kind="stable")[:NUM_SHOWN]
+    order = np.argsort(probs[np.arange(len(classes)), classes], kind="stable")
+    shown = order[is_wrong[order]] if is_wrong.any() else order
+    title = f"Held-out images about which q(y|x) is {'most wrong' if is_wrong.any() else 'least sure: none is wrong'}"
+    worst = shown[:NUM_SHOWN]
     labels = [f"{class_names[probs[row].argmax()]} {probs[row].max():.2f}" for row in worst]
     names = [f"is {class_names[classes[row]]}" for row in worst]
     groups = {"its guess with its probability; below, the right class": (x[worst] / np.float32(255), labels, names)}
-    title = "Held-out images about which q(y|x) is most wrong"
     visualize.save_labelled_images(album.path("most_wrong.png"), groups, title=title, caption=album.caption)

@@ -1,7 +1,5 @@
 """M2: a class that is latent where no label is known."""
 
-import math
-
 import keras
 import numpy as np
 import pytest
@@ -61,13 +59,15 @@ def test_without_labels_the_terms_are_averages_over_the_classes():
     np.testing.assert_allclose(class_rate, np.sum(probs * np.log(3 * probs), axis=1), atol=1e-5)
 
 
-def test_the_bound_without_labels_is_tightest_where_the_classifier_is_the_posterior():
+@pytest.mark.parametrize("class_prior", [[1 / 3, 1 / 3, 1 / 3], [0.9, 0.02, 0.08]])
+def test_the_bound_without_labels_is_tightest_where_the_classifier_is_the_posterior(class_prior):
     """-U(x) is log sum_y p(y) exp ELBO(x, y) there, and lower for any other q(y|x)."""
-    m2, cvae = pair()
+    m2, cvae = pair(class_prior=class_prior)
     x, _, seed = batch()
     terms = [cvae.terms(x, tf.one_hot([number] * len(x), 3), seed) for number in range(3)]
     elbos = np.stack([-(distortion + tf.reduce_sum(rates, axis=1)) for distortion, rates in terms], axis=1)
-    best = tf.reduce_logsumexp(elbos, axis=1) - math.log(3)
+    elbos += np.log(class_prior, dtype=np.float32)  # of x and y together
+    best = tf.reduce_logsumexp(elbos, axis=1)
 
     def bound(logits):
         m2.classifier = type("Fixed", (keras.layers.Layer,), {"call": lambda self, x: logits})()
@@ -174,17 +174,22 @@ def test_consistency_teaches_the_classifier_alone_and_follows_the_averages():
 
 
 def test_targets_are_weighted_so_that_the_classes_are_as_frequent_as_in_the_prior():
-    probs = np.repeat([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.45, 0.55, 0.0]], [59, 19, 20], axis=0)
-    found = vae.balanced(tf.constant(probs)).numpy()
+    probs, uniform = np.repeat([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.45, 0.55, 0.0]], [59, 19, 20], axis=0), [1 / 3] * 3
+    found = vae.balanced(tf.constant(probs), np.array(uniform)).numpy()
     np.testing.assert_array_equal(found[:78], probs[:78])  # who is certain stays so
     frequencies = probs.sum(axis=0) + 1
     assert found[-1, 1] / found[-1, 0] == pytest.approx(0.55 / 0.45 * frequencies[0] / frequencies[1])
     assert np.ptp(found.sum(axis=0)[:2]) < np.ptp(probs.sum(axis=0)[:2])
-    np.testing.assert_allclose(vae.balanced(tf.fill((7, 4), 0.25)), 0.25)
+    np.testing.assert_allclose(vae.balanced(tf.fill((7, 4), 0.25), np.full(4, 0.25)), 0.25)
+
+
+def test_targets_that_are_as_frequent_as_in_an_unequal_prior_stay_as_they_are():
+    probs = np.repeat([[0.98, 0.02], [0.9, 0.1]], [75, 25], axis=0)
+    np.testing.assert_allclose(vae.balanced(tf.constant(probs), probs.mean(axis=0)), probs)
 
 
 def test_a_class_that_a_small_batch_lacks_does_not_gain_much():
-    found = vae.balanced(tf.constant([[0.98, 0.01, 0.01], [0.97, 0.02, 0.01]])).numpy()
+    found = vae.balanced(tf.constant([[0.98, 0.01, 0.01], [0.97, 0.02, 0.01]]), np.full(3, 1 / 3)).numpy()
     assert found[:, 0].min() > 0.9
 
 
@@ -392,6 +397,8 @@ def test_without_labels_the_classes_are_clusters(script, capsys):
     confusion = np.array(figures["confusion"])
     best = max(np.trace(confusion[:, np.roll(range(10), shift)]) for shift in range(10))
     assert np.trace(confusion) >= best
+    trained = vae.load("model_ckpts/m2/mnist/m2.weights.h5")
+    assert trained.class_names == tuple(f"cluster {number}" for number in range(10))  # no class of the data by name
 
 
 def test_a_classifier_that_gives_all_the_same_class_is_told(script, capsys, monkeypatch):
@@ -411,6 +418,8 @@ def test_a_classifier_that_gives_all_the_same_class_is_told(script, capsys, monk
         (("--model", "cvae", "--num_labels", "20"), 2, "--num_labels needs --model m2"),
         (("--model", "m2", "--num_labels", "20", "--batch_size", "1"), 1, "--batch_size 1"),
         (("--model", "m2", "--dataset", "moons", "--consistency", "1"), 1, "--consistency changes images"),
+        (("--model", "m2", "--dataset", "moons", "--augmentation", "affine"), 1, "--augmentation changes images"),
+        (("--model", "m2", "--consistency", "2"), 1, "--consistency needs examples without a label"),
         ((*M2, "--strategy", "mirrored", "--num_replicas", "2"), 1, "one device"),
     ],
 )
@@ -426,7 +435,19 @@ def test_data_with_several_labels_or_models_that_need_all_are_refused(script, ca
     np.savez("partly.npz", images=images, labels=np.where(np.arange(40) < 20, np.arange(40) % 2, -1))
     assert script("--model", "cvae", "--dataset", "partly.npz") == 1
     assert "use --model m2" in capsys.readouterr().err
-    assert script("--model", "m2", "--dataset", "partly.npz", "--classifier", "mlp", "--num_epochs", "1") == 0
+
+
+def test_the_prior_of_the_classes_is_that_of_the_labels_that_came_with_the_data(script):
+    labels = np.where(np.arange(60) < 20, 0, np.where(np.arange(60) < 25, 1, -1))
+    np.savez("own.npz", train_images=np.zeros((60, 4, 4), np.uint8), train_labels=labels,
+             test_images=np.zeros((4, 4, 4), np.uint8), test_labels=[0, 1, 0, 1])  # fmt: skip
+    flags = "--model", "m2", "--dataset", "own.npz", "--classifier", "mlp", "--num_epochs", "1"
+    assert script(*flags) == 0
+    trained = vae.load("model_ckpts/m2/own/m2.weights.h5")
+    np.testing.assert_allclose(trained.class_probs, [21 / 27, 6 / 27])  # each class counted once more
+    np.testing.assert_allclose(trained.model.class_prior, trained.class_probs)
+    assert script(*flags, "--num_labels", "10", "--run_name", "chosen") == 0
+    assert vae.load("model_ckpts/m2/chosen/m2.weights.h5").class_probs.tolist() == [0.5, 0.5]
 
 
 def test_a_model_in_python_classifies(start):

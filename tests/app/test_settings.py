@@ -111,7 +111,7 @@ def test_defaults_of_any_data_and_model_contradict_nothing():
     for kind in ("drawings", "photographs", "colour", "points"):
         for model in catalogue.MODELS:
             data = dataset(kind)
-            assert rules.contradiction(defaults_for({"model": model}, data), data.kind(), data.name) is None
+            assert rules.contradiction(defaults_for({"model": model}, data), data.kind(), data.name, {}) is None
 
 
 BROKEN = [  # settings, the kind of data if it matters, and the beginning of the sentence
@@ -133,6 +133,7 @@ BROKEN = [  # settings, the kind of data if it matters, and the beginning of the
     ({"binarize": "dynamic"}, "points", "--binarize dynamic is for images, and toys are points"),
     ({"classifier": "conv"}, "points", "--classifier conv is for images"),
     ({"consistency": 1.0}, "points", "--consistency changes images, and toys are points"),
+    ({"augmentation": "shift"}, "points", "--augmentation changes images, and toys are points"),
     ({"flip": True}, "points", "--flip is for images, and toys are points"),
     ({"likelihood": "bernoulli"}, "points", "--likelihood bernoulli is for pixels"),
     ({"network": "conv"}, "points", "--network conv is for images"),
@@ -196,4 +197,4 @@ def test_a_rule_refuses_neither_what_reaches_another_part_nor_what_was_left_to_d
     """The label reaches a CVAE's decoder too; a VLAE has two epochs of warm-up by default."""
     data = dataset("drawings")
     assert rules.refuse_flags(given) is None
-    assert rules.contradiction(defaults_for(given, data), data.kind(), data.name) is None
+    assert rules.contradiction(defaults_for(given, data), data.kind(), data.name, {}) is None
