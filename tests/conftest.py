@@ -1,5 +1,6 @@
 import contextlib
 import functools
+import gc
 import gzip
 import io
 import json
@@ -21,6 +22,7 @@ from PIL import Image
 
 from storage.files import replacing
 
+gc.set_threshold(100_000, 20, 100)  # tracing makes many objects and little garbage: a tenth of the suite's time
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 SHARED_MNIST = REPOSITORY.parent / "shared" / "data" / "mnist"
 CHECKPOINT = "model_ckpts/vae/mnist/vae.weights.h5"

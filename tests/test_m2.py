@@ -8,6 +8,7 @@ from conftest import assert_refused, assert_same_tensors, metrics
 from test_vae import SEED, batch, build, make_trainable, snapshot
 
 import vae
+from app.run import resolve
 from data import DataError, Dataset, load_dataset
 from evaluation.classification import calibration, classification, matched_to_classes
 from parts.augmentation import shifted
@@ -368,6 +369,7 @@ def test_a_run_with_few_labels_has_an_error_and_its_pictures(script, capsys, dra
     assert {"confusion.png", "calibration.png", "most_wrong.png", "style_transfer.png"} <= {*drawn}
 
 
+@pytest.mark.slow
 def test_with_few_labels_training_resumes_bit_for_bit(script, tmp_path):
     flags = *M2, "--classifier_warmup_epochs", "0.5"
     assert script(*flags) == 0
@@ -378,6 +380,7 @@ def test_with_few_labels_training_resumes_bit_for_bit(script, tmp_path):
     assert_same_tensors(whole, "model_ckpts/m2/mnist/m2.weights.h5")
 
 
+@pytest.mark.slow
 def test_evaluation_needs_the_checkpoint_alone(script, start):
     start(*M2)
     before = metrics("outputs/m2/mnist")["test"]
@@ -437,17 +440,16 @@ def test_data_with_several_labels_or_models_that_need_all_are_refused(script, ca
     assert "use --model m2" in capsys.readouterr().err
 
 
-def test_the_prior_of_the_classes_is_that_of_the_labels_that_came_with_the_data(script):
-    labels = np.where(np.arange(60) < 20, 0, np.where(np.arange(60) < 25, 1, -1))
-    np.savez("own.npz", train_images=np.zeros((60, 4, 4), np.uint8), train_labels=labels,
-             test_images=np.zeros((4, 4, 4), np.uint8), test_labels=[0, 1, 0, 1])  # fmt: skip
-    flags = "--model", "m2", "--dataset", "own.npz", "--classifier", "mlp", "--num_epochs", "1"
-    assert script(*flags) == 0
-    trained = vae.load("model_ckpts/m2/own/m2.weights.h5")
-    np.testing.assert_allclose(trained.class_probs, [21 / 27, 6 / 27])  # each class counted once more
-    np.testing.assert_allclose(trained.model.class_prior, trained.class_probs)
-    assert script(*flags, "--num_labels", "10", "--run_name", "chosen") == 0
-    assert vae.load("model_ckpts/m2/chosen/m2.weights.h5").class_probs.tolist() == [0.5, 0.5]
+def test_the_prior_of_the_classes_is_that_of_the_labels_that_came_with_the_data():
+    labels = np.repeat(np.eye(2, dtype=np.uint8)[[0, 1]], [20, 5], axis=0)
+    labels = np.concatenate([labels, np.zeros((35, 2), np.uint8)])
+    own = Dataset("own", "here", Examples(np.zeros((60, 4, 4, 1), np.uint8), labels), dataset(num_classes=2).test,
+                  tuple("ab"), is_partly_labelled=True)  # fmt: skip
+    given = {"model": "m2", "classifier": "mlp"}
+    model = vae.build_model(**resolve(given, None, None, own).model_arguments)
+    np.testing.assert_allclose(model.class_probs(own.class_probs()), [21 / 27, 6 / 27])  # each counted once more
+    chosen = resolve(given | {"num_labels": 10}, None, None, own.hide_labels(10, seed=0))
+    assert vae.build_model(**chosen.model_arguments).class_probs(None).tolist() == [0.5, 0.5]
 
 
 def test_a_model_in_python_classifies(start):

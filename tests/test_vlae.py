@@ -169,6 +169,7 @@ def test_resumed_training_is_bit_identical(script, trained_vlae, tmp_path):
     assert_same_tensors(tmp_path / CHECKPOINT, trained_vlae / CHECKPOINT)
 
 
+@pytest.mark.slow
 def test_log_likelihoods_are_reported_with_their_conditions(script, trained_vlae, capsys):
     checkpoint = trained_vlae / CHECKPOINT
     assert (
@@ -276,6 +277,7 @@ def test_unconditional_ignores_the_labels_of_the_data_and_the_probes_do_not(scri
     assert "--labels needs classes, and this model knows none" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_unconditional_run_continues_as_such(script, start, before_the_first_step, capsys):
     start(*map(str, UNCONDITIONAL), "--num_epochs", "1")
     with before_the_first_step():

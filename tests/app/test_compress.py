@@ -86,6 +86,7 @@ def test_images_are_appended(script, start, capsys):
     assert "l.vz is a lossy file" in failed(capsys)
 
 
+@pytest.mark.slow
 def test_codes_alone_are_smaller_and_give_what_decode_gives(script, start):
     start(*LEVELS)
     of_model = ("--model", "cvae")
@@ -113,6 +114,7 @@ def test_grey_pixels_need_a_likelihood_of_levels(script, start, capsys):
     assert script("--compress", "mnist", "--lossy") == 0
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_code_says_why(script, start, capsys):
     start("--prior", "flow", "--binarize", "dynamic")
     assert script("--compress", "mnist") == 1

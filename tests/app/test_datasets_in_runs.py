@@ -33,6 +33,7 @@ def colour_folder(tmp_path):
     return tmp_path / "pictures"
 
 
+@pytest.mark.slow
 def test_points_are_trained_on_drawn_and_sampled(script, tmp_path, capsys, real_pictures):
     assert script("--dataset", "moons", "--is_cvae", "--num_epochs", 1, "--hidden_dims", 8, "--seed", 1) == 0
     assert "20,000 for training and 2,000 for test, 2 classes (0, 1)" in capsys.readouterr().out

@@ -38,6 +38,7 @@ def test_the_hidden_part_is_drawn_and_the_rest_kept(script, start, idx_folder, c
     assert (FILLED / "mnist/fill_in_left.png").is_file()
 
 
+@pytest.mark.slow
 def test_what_is_transparent_is_missing(script, start, tmp_path, capsys):
     start("--model", "cvae")
     (tmp_path / "torn").mkdir()

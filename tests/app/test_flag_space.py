@@ -282,6 +282,7 @@ def try_session(tiny_data, random):
     run_session(tiny_data, session)
 
 
+@pytest.mark.slow
 @settings(in_process, max_examples=3)
 @given(random=st.randoms(use_true_random=True))
 def test_runs_with_plausible_flags_end_well_or_with_one_line(tiny_data, random):

@@ -150,6 +150,7 @@ def test_a_model_chosen_on_a_validation_split_can_be_tested(script, capsys):
     assert "you asked for 0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pictures_without_figures_do_not_stay(script, start):
     start()
     assert script("--evaluate", "--ood_dataset", "noise", "--num_importance_samples", "1") == 0
@@ -169,6 +170,7 @@ def test_samples_of_some_classes_leave_those_of_all(script, trained_run, tmp_pat
     assert pathlib.Path("outputs/cvae/mnist/samples.png").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_curves_for_tensorboard_go_on(script, start):
     assert script("--tensorboard") == 0
     before = len([*(OUTPUTS / "tensorboard").iterdir()])

@@ -67,7 +67,7 @@ def test_encode_writes_the_codes_that_python_gives(script, start, small_blocks):
     assert np.array_equal(codes["logvar"], logvar)
 
 
-@pytest.mark.parametrize("model", ["vae", "cvae"])
+@pytest.mark.parametrize("model", [pytest.param("vae", marks=pytest.mark.slow), "cvae"])
 def test_the_scores_have_the_means_that_evaluate_reports(script, start, small_blocks, capsys, model):
     start("--model", model)
     flags = ["--model", model, "--num_importance_samples", 9]
@@ -118,6 +118,7 @@ def test_a_folder_of_other_images_is_made_to_fit_and_it_is_said(script, start, p
     assert "labels" not in np.load(ENCODED / "4/codes.npz")
 
 
+@pytest.mark.slow
 def test_without_classes_that_it_knows_a_conditional_model_assumes_the_most_probable(
     script, start, small_blocks, idx_folder, capsys
 ):

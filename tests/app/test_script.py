@@ -86,6 +86,7 @@ def process_run(tmp_path_factory, idx_folder):
     return folder, train_in_a_process(folder, "--data_dir", str(idx_folder))
 
 
+@pytest.mark.slow
 def test_resumed_training_is_bit_identical_across_processes(script, process_run, xla, idx_folder):
     """2 + 2 epochs, in two processes, against 4, all with XLA: the same weights, optimizer, history."""
     shutil.copytree(process_run[0], ".", dirs_exist_ok=True)

@@ -174,6 +174,7 @@ def test_few_and_many_latents(script, open_page, size):
     assert any(pixels(page, "middle"))
 
 
+@pytest.mark.slow
 def test_several_labels_at_a_time_are_refused(script, tmp_path, capsys):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 2, (40, 5, 5), dtype=np.uint8) * 255, rng.integers(0, 2, (40, 3), dtype=np.uint8)

@@ -21,6 +21,7 @@ from pages import report
 from pages.charts import Curve, chart, ticks
 
 PAGE = pathlib.Path("outputs/vae/mnist/report.html")
+SLOW = pytest.mark.slow
 FIGURE = re.compile(r'data-figure="([^"]+)">([^<]*)<')
 
 
@@ -78,9 +79,11 @@ def test_the_page_needs_no_other_file_and_names_no_folder(start, idx_folder, tmp
     "flags",
     [
         [],
-        ["--model", "cvae", "--latent_size", "5", "--binarize", "threshold"],
+        pytest.param(["--model", "cvae", "--latent_size", "5", "--binarize", "threshold"], marks=SLOW),
         ["--beta", "0.5", "--likelihood", "logistic", "--run_name", "an odd name"],
-        ["--model", "vlae", "--network", "mlp", "--window", "0", "--unconditional"],
+        pytest.param(
+            ["--model", "vlae", "--network", "mlp", "--window", "0", "--unconditional"], marks=pytest.mark.slow
+        ),
     ],
 )
 def test_the_command_makes_such_a_run(start, idx_folder, flags):

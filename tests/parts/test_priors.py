@@ -24,7 +24,8 @@ def condition(num, num_classes=CLASSES):
 
 
 @pytest.mark.parametrize(
-    ("num_steps", "num_classes"), [(1, CLASSES), (2, CLASSES), pytest.param(3, 0, marks=pytest.mark.slow)]
+    ("num_steps", "num_classes"),
+    [(1, CLASSES), pytest.param(2, CLASSES, marks=pytest.mark.slow), pytest.param(3, 0, marks=pytest.mark.slow)],
 )
 def test_flow_density_is_the_change_of_variables_of_its_sampling(num_steps, num_classes):
     """log p(z) = log N(noise) - log |det dz/dnoise|, with the determinant of the whole Jacobian."""

@@ -244,7 +244,9 @@ def test_images_stay_in_range_so_that_what_is_drawn_can_be_encoded():
 # Checkpoints
 
 
-@pytest.mark.parametrize("flags", [[], ["--model", "cvae", "--binarize", "dynamic"]])
+@pytest.mark.parametrize(
+    "flags", [[], pytest.param(["--model", "cvae", "--binarize", "dynamic"], marks=pytest.mark.slow)]
+)
 def test_log_prob_is_what_evaluate_reports(start, script, idx_folder, flags):
     start(*flags)
     assert script(*flags, "--evaluate", "--num_importance_samples", "5", "--seed", "2") == 0
@@ -258,6 +260,7 @@ def test_log_prob_is_what_evaluate_reports(start, script, idx_folder, flags):
         assert of_class.mean() == pytest.approx(figures["log_p_x_given_y"], rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_class_frequencies_still_loads(trained, tmp_path, monkeypatch):
     """As those of earlier versions."""
     path = trained("--model", "cvae") / "model_ckpts/cvae/mnist/cvae.weights.h5"

@@ -96,6 +96,7 @@ def several() -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_several_replicas_have_the_figures_of_one_device(name, several, monkeypatch):
     """Which XLA compiles, as it does in a run, while it cannot compile what spans devices."""

@@ -46,7 +46,10 @@ def calibrated():
     return 100_000 / (time.perf_counter() - started)
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "exit_code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)],
+)
 def test_the_first_signal_waits_for_the_step_and_says_so(number, exit_code):
     process = start(seconds=3)
     process.send_signal(number)

@@ -231,7 +231,10 @@ def test_a_step_is_traced_once_for_all_epochs_and_wherever_they_begin():
 # Plain Keras
 
 
-@pytest.mark.parametrize(("model", "optimizer"), [("vae", "adam"), ("cvae", keras.optimizers.SGD), ("vlae", "adam")])
+@pytest.mark.parametrize(
+    ("model", "optimizer"),
+    [("vae", "adam"), ("cvae", keras.optimizers.SGD), pytest.param("vlae", "adam", marks=pytest.mark.slow)],
+)
 def test_plain_keras_trains_and_evaluates_a_model(model, optimizer):
     keras.utils.set_random_seed(0)
     more = {"prior": "flow", "window": 3} if model == "vlae" else {}
