@@ -71,6 +71,7 @@ LEAST_SIMILARITY = 0.75  # of a name and the suggested one: minst and mnist have
 ALIASES = {"fashionmnist": "fashion_mnist"}
 
 FEW = 10_000  # training images, up to which batches are smaller and epochs more
+FEW_TESTED = 50  # images, with which the error of a class is not measured
 NO_LABELS = (
     "no label is known, so the classes of the model are clusters in an order of their own: only the error matches them "
     "to those of the data, other figures and pictures that take a label do not"
@@ -98,6 +99,14 @@ class Dataset:
     def data_shape(self) -> tuple[int, ...]:
         """(height, width, channels), or (2,) for points."""
         return self.train.x.shape[1:]
+
+    @property
+    def names_in_model(self) -> tuple[str, ...]:
+        """The names of a model's classes: those of the data, unless no label is known. Then the classes that a model
+        finds are clusters, in an order of their own."""
+        if self.is_partly_labelled and not len(self.labelled):
+            return tuple(f"cluster {number}" for number in range(self.num_classes))
+        return self.class_names
 
     @property
     def is_points(self) -> bool:
@@ -278,6 +287,8 @@ def make_dataset(name: str, raw: RawData) -> Dataset:
         raise DataError(f"{name} ({source}) has {num_classes} classes, not {len(class_names)}")
     names = class_names or tuple(map(str, range(num_classes)))
     notes = raw.notes + untrained_classes_note(train_labels, test_labels, names, "test")
+    if is_partly_labelled and len(test_x) < FEW_TESTED:
+        notes += (f"only {len(test_x)} images for testing, so its error says little: give test images of their own",)
     train, test = Examples(train_x, train_labels), Examples(test_x, test_labels)
     return Dataset(name, source, train, test, names, notes=notes, is_partly_labelled=is_partly_labelled)
 

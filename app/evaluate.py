@@ -62,7 +62,8 @@ def classify(measurement: Measurement, album: Album, figures: dict[str, Any]) ->
     names = measurement.dataset.class_names
     report.print_classification(figures, names)
     classes = examples.labels.argmax(axis=1)
-    draw_classification(album, examples.x, probs, classes, figures["confusion"], calibration(probs, classes), names)
+    bins, of_clusters = calibration(probs, classes), not figures["num_labels"]
+    draw_classification(album, examples.x, probs, classes, figures["confusion"], bins, names, of_clusters=of_clusters)
 
 
 def separate(run: Run, measurement: Measurement, album: Album, other_data: Dataset) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Plan:
 
     @property
     def class_names(self) -> Sequence[str]:
-        return self.dataset.class_names if self.dataset else self.header["dataset"]["class_names"]
+        return self.dataset.names_in_model if self.dataset else self.header["dataset"]["class_names"]
 
     def lines(self) -> list[str]:
         """What the user should know before the work begins."""

@@ -129,6 +129,12 @@ RULES = (
         "--labels contradicts --unconditional, which ignores them",
         of_flags=True,
     ),
+    Rule(
+        ("label_seed", "num_labels"),
+        lambda label_seed, num_labels: num_labels is None,
+        "--label_seed goes with --num_labels",
+        of_flags=True,
+    ),
     Rule(("levels", "lossy"), lambda levels, lossy: not lossy, "--levels goes with --lossy", of_flags=True),
     Rule(
         ("append", "lossy"),

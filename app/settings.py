@@ -394,7 +394,7 @@ class Settings:
         metavar="N", by={"points": 1000}, kept=True, verbs=("train", "sample", "fill_in")
     )  # fmt: skip
     labels: tuple[int, ...] = row(
-        (), FILES, "classes to draw", whole(0), several=True, metavar="CLASS", default_text="all",
+        (), FILES, "numbers of the classes to draw", whole(0), several=True, metavar="CLASS", default_text="all",
         models=tuple(name for name, entry in MODELS.items() if entry.labels != "never"), **OF_DRAWING
     )  # fmt: skip
     sample_and_save_frequency: int = row(

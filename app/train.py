@@ -118,15 +118,12 @@ class Recorder:
         folder = self.run.folders.outputs / "tensorboard"
         self.events = EventLog(folder) if self.run.settings.tensorboard and self.is_chief else None
         dataset, class_probs = self.dataset, self.model.class_probs(self.dataset.class_probs())
-        has_clusters = self.run.settings.num_labels == 0  # which are not the classes of the data
         self.unchanging = {
             "config": self.run.stored(),
             "dataset": {
                 "name": dataset.name,
                 "source": dataset.source,
-                "class_names": [f"cluster {n}" for n in range(dataset.num_classes)]
-                if has_clusters
-                else dataset.class_names,
+                "class_names": dataset.names_in_model,
                 "class_probs": None if class_probs is None else class_probs.tolist(),
                 "fingerprint": dataset.fingerprint(),
                 "held_out": len(dataset.test),

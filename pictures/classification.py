@@ -18,6 +18,8 @@ def draw_classification(
     confusion: Sequence[Sequence[int]],
     bins: Sequence[tuple[int, float, float]],
     class_names: Sequence[str],
+    *,
+    of_clusters: bool = False,
 ) -> None:
     """Draw the three pictures; the third only of images.
 
@@ -25,6 +27,7 @@ def draw_classification(
         x: the examples, images (0 to 255) or points.
         probs, classes: q(y|x), (n, classes), and the right classes, (n,).
         confusion, bins: as evaluation/classification.py gives them.
+        of_clusters: whether the classes are clusters that were matched to the right ones.
     """
     is_wrong = probs.argmax(axis=1) != classes
     error = 100 * np.mean(is_wrong)
@@ -32,7 +35,8 @@ def draw_classification(
         album.path("confusion.png"),
         np.array(confusion),
         class_names,
-        title=f"Right classes and those by q(y|x), error {error:.2f}% of {len(classes):,}",
+        title=f"Right classes and those by q(y|x), error {error:.2f}% of {len(classes):,}"
+        + ("; clusters matched to them" if of_clusters else ""),
         caption=album.caption,
     )
     visualize.save_calibration(

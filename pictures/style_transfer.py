@@ -33,6 +33,6 @@ def draw_style_transfer(album: Album, model: VAE, dataset: Dataset, binarize: st
         album.path("style_transfer.png"),
         np.stack(columns, axis=1),
         title=title,
-        column_labels=["original", *dataset.class_names[: len(columns) - 1]],
+        column_labels=["original", *dataset.names_in_model[: len(columns) - 1]],
         caption=album.caption,
     )

@@ -54,8 +54,9 @@ def read_arrays(path: pathlib.Path) -> RawData:
         names = names_of_classes(path, arrays.get("class_names"), labels)
         return RawData(str(path), {"all": (images, labels)}, names, dark_note(path, "images", images))
     splits = read_splits(path)
+    names = names_of_classes(path, arrays["class_names"], splits["train"][1]) if arrays else ()
     notes = (dark_note(path, f"{split}_images", images) for split, (images, _) in splits.items())
-    return RawData(str(path), splits, notes=sum(notes, ()))
+    return RawData(str(path), splits, names, notes=sum(notes, ()))
 
 
 def names_of_classes(path: pathlib.Path, names: np.ndarray | None, labels: np.ndarray | None) -> tuple[str, ...]:
@@ -136,7 +137,10 @@ def split_off_test(
         by_class = by_class[labels[by_class] != NO_LABEL]
         candidates = by_class[np.bincount(labels[by_class])[labels[by_class]] > 1] if by_class.size else by_class
         if not candidates.size and np.any(labels == NO_LABEL):
-            raise DataError(f"{path} has no class with two labelled images: one of them is needed for testing")
+            raise DataError(
+                f"{path} has no class with two labelled images: one of them is needed for testing, or "
+                "test images of their own"
+            )
         candidates = candidates if candidates.size else order
     is_test = np.isin(order, candidates[::TEST_SHARE])
     order = np.concatenate([order[~is_test], order[is_test]])

@@ -105,6 +105,7 @@ def test_a_run_takes_data_and_networks_from_the_vae(script, capsys):
 
     # What a stopped run advises: the same command with --load_weights.
     assert script(*m1m2, "--load_weights", "--num_epochs", "2", only=True) == 0
+    assert "NOTE: ignored here: --features" in capsys.readouterr().out
     assert script("--slim", "--checkpoint", "model_ckpts/m1m2/own/m1m2.weights.h5", only=True) == 0
     assert read_header("outputs/m1m2/own/m1m2_own.weights.h5")["config"]["features"] == "vae.weights.h5"
 

@@ -293,6 +293,17 @@ def test_minus_one_in_an_npz_is_an_example_without_label(tmp_path):
         load_dataset(str(tmp_path / "own.npz"))
 
 
+def test_names_of_classes_and_a_small_test_set_of_an_npz_with_a_split_are_told(tmp_path):
+    images, labels = np.zeros((60, 4, 4), np.uint8), np.where(np.arange(60) < 20, np.arange(60) % 2, -1)
+    arrays = {"train_images": images, "train_labels": labels, "class_names": np.array(["cat", "dog"])}
+    for num in (49, 50):
+        np.savez(tmp_path / "own.npz", **arrays, test_images=images[:num], test_labels=np.arange(num) % 2)
+        loaded = load_dataset(str(tmp_path / "own.npz"))
+        assert loaded.class_names == loaded.names_in_model == ("cat", "dog")
+        assert any("only 49 images for testing" in note for note in loaded.notes) == (num == 49)
+        assert loaded.hide_labels(0, seed=0).names_in_model == ("cluster 0", "cluster 1")
+
+
 @pytest.mark.parametrize(
     ("labels", "outcome"), [([-1] * 9, "no classes"), ([0, 1] + [-1] * 7, "no class with two labelled images")]
 )
@@ -416,6 +427,7 @@ def test_a_classifier_that_gives_all_the_same_class_is_told(script, capsys, monk
     ("flags", "code", "message"),
     [
         (("--model", "m2", "--num_labels", "201"), 1, "mnist has only 200 labelled training examples"),
+        (("--model", "m2", "--label_seed", "5"), 1, "--label_seed goes with --num_labels"),
         (("--model", "m2", "--num_labels", "5"), 1, "fewer than one for each of 10 classes"),
         (("--num_labels", "20"), 2, "--num_labels needs --model m2 or m1m2"),
         (("--model", "cvae", "--num_labels", "20"), 2, "--num_labels needs --model m2"),

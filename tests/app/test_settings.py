@@ -123,6 +123,7 @@ BROKEN = [  # settings, the kind of data if it matters, and the beginning of the
     ({"labels": (3,), "model": "vlae", "prior": "standard"}, "", "--labels contradicts --prior standard"),
     ({"labels": (3,), "unconditional": True}, "", "--labels contradicts --unconditional"),
     ({"model": "m1m2", "prior": "standard"}, "", "--model m1m2 contradicts --prior standard"),
+    ({"label_seed": 1, "num_labels": None}, "", "--label_seed goes with --num_labels"),
     ({"levels": 2.0, "lossy": False}, "", "--levels goes with --lossy"),
     ({"append": True, "lossy": True}, "", "--append is for images without loss"),
     ({"append": True, "to": None}, "", "--append needs --to"),
