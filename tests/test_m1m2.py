@@ -85,6 +85,7 @@ def write_pictures(path, seed):
     np.savez(path, images=images, labels=classes)
 
 
+@pytest.mark.slow
 def test_a_run_takes_data_and_networks_from_the_vae(script, capsys):
     write_pictures("own.npz", 0)
     networks = "--network", "conv", "--hidden_dims", "4", "--latent_size", "3", "--likelihood", "sigma"

@@ -163,6 +163,7 @@ def test_a_run_draws_and_saves_every_epoch(trained_vlae):
     assert "log_p_x" not in figures["test"]
 
 
+@pytest.mark.slow
 def test_resumed_training_is_bit_identical(script, trained_vlae, tmp_path):
     first = trained_vlae / "model_ckpts/vlae/mnist/epoch_001.weights.h5"
     assert script("--checkpoint", first, "--num_epochs", 2, only=True) == 0

@@ -22,6 +22,7 @@ def failed(capsys) -> str:
     return error
 
 
+@pytest.mark.slow
 def test_binary_images_return_as_they_were_binarized(script, start, tmp_path, capsys):
     start(*BINARY)
     assert script("--compress", "mnist") == 0

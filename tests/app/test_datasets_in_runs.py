@@ -137,6 +137,7 @@ def test_own_images_resume_bit_for_bit(script, colour_folder):
     assert_same_tensors(*(f"model_ckpts/cvae/{name}/cvae.weights.h5" for name in ("split", "whole")))
 
 
+@pytest.mark.slow
 def test_a_moved_folder_is_taken_and_a_changed_one_is_not(script, tmp_path, colour_folder, capsys):
     assert script("--dataset", colour_folder, "--num_epochs", 1, "--hidden_dims", 4, "--prior", "standard") == 0
     checkpoint = tmp_path / "model_ckpts/vae/pictures/vae.weights.h5"

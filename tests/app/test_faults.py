@@ -103,7 +103,7 @@ def assert_same_run(folder, undisturbed):
         pytest.param(signal.SIGINT, 130, "train_step", 1, "stopped in epoch 1, after step 2;", marks=pytest.mark.slow),
         (signal.SIGTERM, 143, "train_step", 9, "stopped in epoch 2, after step 4;"),
         pytest.param(signal.SIGINT, 130, "train_step", 12, "stopped in epoch 2, after step 6;", marks=pytest.mark.slow),
-        (signal.SIGTERM, 143, "test_step", 2, "stopped in epoch 2, after step 6;"),
+        pytest.param(signal.SIGTERM, 143, "test_step", 2, "stopped in epoch 2, after step 6;", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_stopped_anywhere_goes_on_as_if_it_had_not_been(

@@ -21,6 +21,7 @@ def epochs(folder):
     return len((pathlib.Path(folder) / "history.csv").read_text().splitlines()) - 1
 
 
+@pytest.mark.slow
 def test_going_back_within_a_run_sets_its_newer_state_aside(script, start, capsys):
     start(*KEEP_ALL)
     assert script("--checkpoint", CHECKPOINTS / "epoch_001.weights.h5", "--lr", "0.5", "--num_epochs", "2") == 0

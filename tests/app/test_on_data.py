@@ -169,6 +169,7 @@ def test_a_class_that_the_model_does_not_know_leaves_the_others_known(script, st
     assert codes["most_probable_class"].tolist() == [row["most_probable_class"] for row in rows]
 
 
+@pytest.mark.slow
 def test_a_model_of_several_labels_at_a_time_needs_them(script, capsys, pets):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (40, 12, 12), dtype=np.uint8), rng.integers(0, 2, (40, 3))
@@ -188,6 +189,7 @@ def test_a_model_of_several_labels_at_a_time_needs_them(script, capsys, pets):
         assert "this model needs the labels of pets, which are not all of its classes" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_points_have_codes_and_scores_but_no_halves(script, capsys):
     points = ["--dataset", "moons", "--num_epochs", 1, "--hidden_dims", 8]
     assert script(*points, "--num_samples", 10) == 0

@@ -248,6 +248,7 @@ def test_a_run_that_is_not_there_is_named(script, capsys):
 # TensorBoard
 
 
+@pytest.mark.slow
 def test_curves_and_pictures_for_tensorboard(script, tmp_path):
     pytest.importorskip("tensorboard", reason="needs the optional package tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

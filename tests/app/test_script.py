@@ -282,6 +282,7 @@ def test_runs_that_fail_at_once_do_not_displace_a_good_one(script, start):
     assert all(np.array_equal(before[name], value) for name, value in kept.items())
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_setting_aside_would_delete_is_kept(script, start, tmp_path, capsys):
     start()
     set_aside()

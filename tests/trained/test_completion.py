@@ -86,7 +86,13 @@ def distances(kind: str, labels, monkeypatch=None, **options) -> list[float]:
     return found
 
 
-CASES = [("factorized", None), ("windowed", None), ("classes", 1), ("classes", None), ("windowed classes", None)]
+CASES = [
+    ("factorized", None),
+    ("windowed", None),
+    ("classes", 1),
+    ("classes", None),
+    pytest.param("windowed classes", None, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize(("kind", "labels"), CASES)
@@ -166,6 +172,7 @@ def test_shown_as_a_mean_what_is_missing_is_the_mean_of_pixels(few_chains_at_onc
     assert np.isin(draws, (0, 1)).all()
 
 
+@pytest.mark.slow
 def test_a_class_that_training_never_saw_is_not_drawn(few_chains_at_once):
     model = build("windowed classes")
     completer = Completer(model, free_moves=2, moves=2)

@@ -108,6 +108,7 @@ def test_samples_are_those_of_the_seed(model):
     assert np.abs(samples - model.sample(9, labels, seed=4)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_marginal_sums_the_conditionals_with_the_frequencies_of_the_classes(cvae):
     x = images(4)
     of_class = np.stack([cvae.log_prob(x, number, 3000) for number in range(CLASSES)], axis=1)
