@@ -403,6 +403,7 @@ def test_evaluation_needs_the_checkpoint_alone(script, start):
     assert after["log_p_x"] > after["elbo_of_unlabelled"]
 
 
+@pytest.mark.slow
 def test_without_labels_the_classes_are_clusters(script, capsys):
     assert script("--model", "m2", "--num_labels", "0", "--classifier", "mlp") == 0
     printed, figures = capsys.readouterr().out, metrics("outputs/m2/mnist")["test"]

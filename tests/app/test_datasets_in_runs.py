@@ -78,7 +78,8 @@ def test_senseless_pairs_are_refused_before_training(script, tmp_path, capsys, f
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("model", ["vae", pytest.param("cvae", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["vae", "cvae"])
 def test_a_folder_of_colour_images_of_odd_size(script, tmp_path, colour_folder, capsys, model):
     assert script("--dataset", colour_folder, "--model", model, "--num_epochs", 1) == 0
     out = capsys.readouterr().out

@@ -38,6 +38,7 @@ def test_going_back_within_a_run_sets_its_newer_state_aside(script, start, capsy
     assert {"from_epoch": 2, "learning_rate": 0.5}.items() <= metrics()["settings_by_epoch"][1].items()
 
 
+@pytest.mark.slow
 def test_a_branch_that_was_killed_goes_on_with_files_of_its_own(script, start, monkeypatch):
     """What the abandoned branch kept of an epoch is not taken for this one's."""
     start(*KEEP_ALL)

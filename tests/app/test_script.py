@@ -122,6 +122,7 @@ def test_nothing_left_to_train_is_said(script, start, capsys):
     assert all(np.array_equal(before[name], value) for name, value in tensors(CHECKPOINT).items())
 
 
+@pytest.mark.slow
 def test_resuming_takes_the_stored_flags_and_a_given_learning_rate(script, capsys):
     assert script("--lr", "3e-3", "--num_epochs", "1") == 0
     assert script("--load_weights", "--num_epochs", "2", only=True) == 0

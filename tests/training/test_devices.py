@@ -110,6 +110,7 @@ def test_a_strategy_of_one_replica_has_the_figures_of_one_device():
     np.testing.assert_array_equal(figures(one, "vae"), figures(tf.distribute.get_strategy(), "vae"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_of_several_replicas_have_the_scale_of_one_devices(name, several):
     one = weights_after_sgd(tf.distribute.get_strategy(), name)
@@ -118,6 +119,7 @@ def test_gradients_of_several_replicas_have_the_scale_of_one_devices(name, sever
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_each_replica_has_the_noise_of_its_rows(several):
     whole = replicas.batch_normal(tf.constant([4 * NUM_REPLICAS, 2]), tf.constant([1, 2]))
     assert len(np.unique(whole)) == 8 * NUM_REPLICAS
