@@ -54,7 +54,7 @@ def read_arrays(path: pathlib.Path) -> RawData:
         names = names_of_classes(path, arrays.get("class_names"), labels)
         return RawData(str(path), {"all": (images, labels)}, names, dark_note(path, "images", images))
     splits = read_splits(path)
-    names = names_of_classes(path, arrays["class_names"], splits["train"][1]) if arrays else ()
+    names = names_of_classes(path, arrays.get("class_names"), splits["train"][1])
     notes = (dark_note(path, f"{split}_images", images) for split, (images, _) in splits.items())
     return RawData(str(path), splits, names, notes=sum(notes, ()))
 

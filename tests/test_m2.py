@@ -302,6 +302,9 @@ def test_names_of_classes_and_a_small_test_set_of_an_npz_with_a_split_are_told(t
         assert loaded.class_names == loaded.names_in_model == ("cat", "dog")
         assert any("only 49 images for testing" in note for note in loaded.notes) == (num == 49)
         assert loaded.hide_labels(0, seed=0).names_in_model == ("cluster 0", "cluster 1")
+    del arrays["class_names"]
+    np.savez(tmp_path / "own.npz", **arrays, labels=labels, test_images=images[:50], test_labels=np.arange(50) % 2)
+    assert load_dataset(str(tmp_path / "own.npz")).class_names == ("0", "1")
 
 
 @pytest.mark.parametrize(
@@ -451,6 +454,7 @@ def test_data_with_several_labels_or_models_that_need_all_are_refused(script, ca
     np.savez("partly.npz", images=images, labels=np.where(np.arange(40) < 20, np.arange(40) % 2, -1))
     assert script("--model", "cvae", "--dataset", "partly.npz") == 1
     assert "use --model m2" in capsys.readouterr().err
+    assert script("--model", "m2", "--dataset", "partly.npz", "--classifier", "mlp", "--num_epochs", "1") == 0
 
 
 def test_the_prior_of_the_classes_is_that_of_the_labels_that_came_with_the_data():
