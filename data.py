@@ -71,7 +71,7 @@ LEAST_SIMILARITY = 0.75  # of a name and the suggested one: minst and mnist have
 ALIASES = {"fashionmnist": "fashion_mnist"}
 
 FEW = 10_000  # training images, up to which batches are smaller and epochs more
-FEW_TESTED = 50  # images, with which the error of a class is not measured
+FEW_TESTED = 50  # fewer test images than these measure no error
 NO_LABELS = (
     "no label is known, so the classes of the model are clusters in an order of their own: only the error matches them "
     "to those of the data, other figures and pictures that take a label do not"
@@ -101,10 +101,14 @@ class Dataset:
         return self.train.x.shape[1:]
 
     @property
+    def hides_all_labels(self) -> bool:
+        """Whether training knows no label, so that the classes of a model are clusters in an order of their own."""
+        return self.is_partly_labelled and not len(self.labelled)
+
+    @property
     def names_in_model(self) -> tuple[str, ...]:
-        """The names of a model's classes: those of the data, unless no label is known. Then the classes that a model
-        finds are clusters, in an order of their own."""
-        if self.is_partly_labelled and not len(self.labelled):
+        """The names of a model's classes: those of the data, unless they are clusters."""
+        if self.hides_all_labels:
             return tuple(f"cluster {number}" for number in range(self.num_classes))
         return self.class_names
 

@@ -33,7 +33,8 @@ def samples_of(run: Run, model: VAE, class_names: Sequence[str]) -> Samples:
 def draw_epoch(run: Run, model: VAE, dataset: Dataset, prefix: str) -> None:
     """Draw the pictures that show the progress of training."""
     album = album_of(run, dataset.name).with_prefix(prefix)
-    draw_samples(album, samples_of(run, model, dataset.names_in_model), dataset.names_in_model, dataset)
+    class_names = dataset.names_in_model
+    draw_samples(album, samples_of(run, model, class_names), class_names, dataset)
     draw_reconstructions(album, model, dataset, run.settings.binarize, run.settings.seed)
 
 

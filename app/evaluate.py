@@ -59,11 +59,18 @@ def classify(measurement: Measurement, album: Album, figures: dict[str, Any]) ->
     """Measure, print and draw how well q(y|x) tells the classes of the held-out data; add that to the figures."""
     probs, examples = measurement.class_probs_of_held_out(), measurement.held_out
     figures |= measurement.classification(probs)
-    names = measurement.dataset.class_names
-    report.print_classification(figures, names)
-    classes = examples.labels.argmax(axis=1)
-    bins, of_clusters = calibration(probs, classes), not figures["num_labels"]
-    draw_classification(album, examples.x, probs, classes, figures["confusion"], bins, names, of_clusters=of_clusters)
+    dataset, classes = measurement.dataset, examples.labels.argmax(axis=1)
+    report.print_classification(figures, dataset.class_names)
+    draw_classification(
+        album,
+        examples.x,
+        probs,
+        classes,
+        figures["confusion"],
+        calibration(probs, classes),
+        dataset.class_names,
+        of_clusters=dataset.hides_all_labels,
+    )
 
 
 def separate(run: Run, measurement: Measurement, album: Album, other_data: Dataset) -> dict[str, Any]:

@@ -61,8 +61,9 @@ class Measurement:
         """q(y|x) of every held-out example, (n, classes), of a model that infers labels. If it has seen none, its
         classes are matched to those of the data."""
         probs = np.concatenate([self.model.classify(x) for x, _, _ in self.batches])
-        is_matched = self.dataset.is_partly_labelled and not len(self.dataset.labelled)
-        return matched_to_classes(probs, self.held_out.labels.argmax(axis=1)) if is_matched else probs
+        if not self.dataset.hides_all_labels:
+            return probs
+        return matched_to_classes(probs, self.held_out.labels.argmax(axis=1))
 
     def classification(self, probs: np.ndarray) -> dict[str, Any]:
         """How well these probabilities tell the classes, and the bound on log p(x) by the sum over classes."""

@@ -45,10 +45,11 @@ def draw_classification(
     if x.ndim == 2:
         return
     order = np.argsort(probs[np.arange(len(classes)), classes], kind="stable")
-    shown = order[is_wrong[order]] if is_wrong.any() else order
-    title = f"Held-out images about which q(y|x) is {'most wrong' if is_wrong.any() else 'least sure: none is wrong'}"
+    wrong = order[is_wrong[order]]
+    shown, manner = (wrong, "most wrong") if len(wrong) else (order, "least sure: none is wrong")
     worst = shown[:NUM_SHOWN]
     labels = [f"{class_names[probs[row].argmax()]} {probs[row].max():.2f}" for row in worst]
     names = [f"is {class_names[classes[row]]}" for row in worst]
     groups = {"its guess with its probability; below, the right class": (x[worst] / np.float32(255), labels, names)}
+    title = f"Held-out images about which q(y|x) is {manner}"
     visualize.save_labelled_images(album.path("most_wrong.png"), groups, title=title, caption=album.caption)
