@@ -148,7 +148,9 @@ def page() -> str:
         lines += [f"| `--{name}` | | {help} |" for name, (of, help) in SHORT_FORMS.items() if ROWS[of].group == group]
     lines += ["", "## What a checkpoint keeps", ""]
     lines += wrapped(f"A checkpoint fixes {listed(fixed=True)}: asking for another value is refused.")
-    lines += ["", *wrapped(f"A continued run also keeps {listed(fixed=False, kept=True)}, unless you give them anew.")]
+    others = listed(fixed=False, kept=True, of_new_runs=False)
+    lines += ["", *wrapped(f"A continued run also keeps {others}, unless you give them anew.")]
+    lines += ["", *wrapped(f"It ignores {listed(of_new_runs=True)}, which is for new runs.")]
     return "\n".join(lines) + "\n"
 
 

@@ -29,7 +29,6 @@ def open_checkpoint(given: Mapping[str, Any]) -> tuple[pathlib.Path | None, dict
     header = read_run(path)
     stored = header["config"]
     asked = asked_of(given, stored, names(fixed=True))
-    asked.pop("features", None)  # the checkpoint has all of them
     if asks_for_test_set(given, header):
         del asked["validation_size"]
     refuse_differences(path, stored | header["model"], asked)  # a model's arguments have default widths too

@@ -232,8 +232,8 @@ def starts_anew(given: Mapping[str, Any]) -> bool:
 
 
 def ignored(given: Container[str], verbs: set[str]) -> list[str]:
-    """The given settings that these verbs do not use."""
-    return [name for name in ROWS if name in given and not verbs & {*ROWS[name].verbs}]
+    """The given settings that these verbs do not use with a checkpoint."""
+    return [name for name, row in ROWS.items() if name in given and (row.of_new_runs or not verbs & {*row.verbs})]
 
 
 def verb_list(verbs: Container[str]) -> str:

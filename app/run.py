@@ -186,7 +186,7 @@ def settings_of_checkpoint(given: Mapping[str, Any], header: Mapping[str, Any]) 
     values = dataclasses.asdict(DEFAULTS)
     values |= {name: as_setting(stored[name]) for name in names(kept=True) if name in stored}
     values |= {name: as_setting(header["model"][name]) for name in names(builds_model=True) if name in header["model"]}
-    without_effect = [*ignored(given, verbs), *(["features"] if "features" in given and "train" in verbs else [])]
+    without_effect = ignored(given, verbs)
     if without_effect:
         notes.append(f"NOTE: ignored here: --{', --'.join(without_effect)}")
     values |= {name: value for name, value in given.items() if name not in without_effect}

@@ -46,6 +46,7 @@ class Row:
         default_text: the default in words, where the value does not explain itself.
         fixed: a checkpoint fixes it; another value is refused.
         kept: a continued run keeps it unless it is given anew.
+        of_new_runs: a continued run ignores it with a note.
         added_later: checkpoints of earlier versions may lack it.
         verbs: those that use it. The others ignore it with a note, or refuse it if it is `strict`.
         models: those that have it.
@@ -69,6 +70,7 @@ class Row:
     default_text: str = ""
     fixed: bool = False
     kept: bool = False
+    of_new_runs: bool = False
     added_later: bool = False
     verbs: tuple[str, ...] = ("train", "evaluate", "sample", *ALONE)
     strict: bool = False
@@ -299,8 +301,8 @@ class Settings:
     features: str | None = row(
         None, MODEL, "checkpoint of a VAE of the same data, whose encoder and decoder the model takes and keeps",
         values.path, metavar="FILE", default_text="none",
-        models=tuple(name for name, entry in MODELS.items() if entry.takes_features), fixed=True, added_later=True,
-        verbs=("train",), per_machine=True
+        models=tuple(name for name, entry in MODELS.items() if entry.takes_features), kept=True, of_new_runs=True,
+        added_later=True, verbs=("train",), per_machine=True
     )  # fmt: skip
     unconditional: bool = row(
         False, MODEL, "ignore the labels: the bound is on log p(x)", switch=True, models=("vlae",), fixed=True,
