@@ -234,11 +234,11 @@ class M2(CVAE):
 
         U(x) = sum_y q(y|x) (distortion + rate)(x, y) + KL(q(y|x) || p(y)) >= -log p(x)
 
-    The loss of a batch adds `classification_weight` times the cross-entropy of q(y|x) on its labelled
-    examples (eq. 9), and `consistency` times that between q(y|x) of an unlabelled image that `augmentation` has changed
-    and q(y|x) by the averaged weights of the image as it is (Tarvainen and Valpola 2017), weighted so that the classes
-    are as frequent as in p(y), see `balanced`. With `consistency` the images of eq. 9 are changed too. beta, warm-up
-    and free bits do not concern KL(q(y|x) || p(y)).
+    The loss of a batch adds `classification_weight` times the cross-entropy of q(y|x) on its labelled examples (eq. 9),
+    and `consistency` times that between q(y|x) of an unlabelled image that `augmentation` has changed and q(y|x) by the
+    averaged weights of the image as it is (Tarvainen and Valpola 2017), weighted so that the classes are as frequent as
+    in p(y), see `balanced`. With `consistency` the images of eq. 9 are changed too. beta, warm-up and free bits do not
+    concern KL(q(y|x) || p(y)).
 
     Args:
         classifier: q(y|x), data -> logits (batch, classes).

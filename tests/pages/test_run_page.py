@@ -21,7 +21,6 @@ from pages import report
 from pages.charts import Curve, chart, ticks
 
 PAGE = pathlib.Path("outputs/vae/mnist/report.html")
-SLOW = pytest.mark.slow
 FIGURE = re.compile(r'data-figure="([^"]+)">([^<]*)<')
 
 
@@ -79,7 +78,7 @@ def test_the_page_needs_no_other_file_and_names_no_folder(start, idx_folder, tmp
     "flags",
     [
         [],
-        pytest.param(["--model", "cvae", "--latent_size", "5", "--binarize", "threshold"], marks=SLOW),
+        pytest.param(["--model", "cvae", "--latent_size", "5", "--binarize", "threshold"], marks=pytest.mark.slow),
         ["--beta", "0.5", "--likelihood", "logistic", "--run_name", "an odd name"],
         pytest.param(
             ["--model", "vlae", "--network", "mlp", "--window", "0", "--unconditional"], marks=pytest.mark.slow
