@@ -269,6 +269,16 @@ class M2(CVAE):
         self.consistency = consistency
         self.augment = AUGMENTATIONS[augmentation]
         self.classifier_warmup_steps = classifier_warmup_steps
+        self.error = keras.metrics.Mean(name="error")  # of q(y|x) on held-out data
+
+    @property
+    def metrics(self):
+        return [*super().metrics, self.error]
+
+    def test_step(self, data):
+        x, labels, _ = data
+        self.error.update_state(tf.argmax(self.class_logits(x), axis=1) != tf.argmax(labels, axis=1))
+        return super().test_step(data)
 
     def loss_and_terms(self, x, labels, seed):
         """As VAE.loss_and_terms. Where the label is unknown, KL(q(y|x) || p(y)) is a further column of the rates."""

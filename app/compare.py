@@ -21,9 +21,9 @@ from storage.files import make_folder
 
 # Figures are comparable only if all of these are equal.
 CONDITIONS = ("dataset", "split", "binarize", "likelihood", "bound on")
-FIGURES = ("elbo", "rate", "distortion", "log p(x)")
-COLUMNS = ("run", *CONDITIONS, "latents", "lr", "seed", "epoch", "elbo", "rate", "distortion", "n", "log p(x)", "±",
-           "K", "n of log p(x)")  # fmt: skip
+FIGURES = ("elbo", "rate", "distortion", "error", "log p(x)")
+COLUMNS = ("run", *CONDITIONS, "latents", "lr", "seed", "epoch", "elbo", "rate", "distortion", "error", "n",
+           "log p(x)", "±", "K", "n of log p(x)")  # fmt: skip
 
 
 def compare(given: Mapping[str, Any]) -> None:
@@ -104,8 +104,8 @@ def short_label(path: pathlib.Path, *, with_file: bool = False) -> str:
 
 
 def describe(label: str, path: pathlib.Path, header: Mapping[str, Any], output_dir: pathlib.Path) -> dict[str, Any]:
-    """A row of the table. ELBO, rate and distortion are those of the last epoch, over all n held-out examples. log p(x)
-    comes from metrics.json, if that is of the same weights, with its own number of examples."""
+    """A row of the table. ELBO, rate, distortion and error are those of the last epoch, over all n held-out examples.
+    log p(x) comes from metrics.json, if that is of the same weights, with its own number of examples."""
     config, model = header["config"], header["model"]
     split, curves = held_out_split(header["history"]), held_out_curves(header["history"])
     row = dict.fromkeys(COLUMNS) | {
@@ -118,8 +118,7 @@ def describe(label: str, path: pathlib.Path, header: Mapping[str, Any], output_d
         "latents": config["latent_size"],
         "lr": config["learning_rate"],
         "seed": config["seed"],
-        "epoch": header["epoch"],
-        **{name: curves[name][-1] for name in ("elbo", "rate", "distortion")},
+        **{name: values[-1] for name, values in curves.items()},
         "n": header["dataset"].get("held_out", "all"),  # older checkpoints do not store it
     }
     metrics = read_metrics(output_dir / config["model"] / run_of_file(path, config["model"]))
@@ -175,9 +174,10 @@ def held_out_split(history: Sequence[Mapping[str, float]]) -> str:
 
 
 def held_out_curves(history: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    """epoch, elbo, rate and distortion of held-out data after every epoch."""
+    """epoch, elbo, rate and distortion of held-out data after every epoch, and the error if there is one."""
     split = held_out_split(history)
-    curves = {name: [row[f"{split}_{name}"] for row in history] for name in ("elbo", "rate", "distortion")}
+    terms = ("elbo", "rate", "distortion") + ("error",) * all(f"{split}_error" in row for row in history)
+    curves = {name: [row[f"{split}_{name}"] for row in history] for name in terms}
     return {"epoch": [row["epoch"] for row in history], **curves}
 
 

@@ -76,14 +76,19 @@ def reported_settings(model: str) -> list[str]:
 def write_history(folder: pathlib.Path, history: Sequence[Mapping[str, float]]) -> None:
     """Write history.csv, a row per epoch."""
     if history:
-        write_table(folder / "history.csv", list(history[0]), history)
+        write_table(folder / "history.csv", columns_of(history), history)
+
+
+def columns_of(history: Sequence[Mapping[str, float]]) -> list[str]:
+    """The names of all figures; epochs of an older version of the program may lack some."""
+    return list(dict.fromkeys(name for row in history for name in row))
 
 
 def read_history(folder: pathlib.Path) -> list[dict[str, str]]:
     """The rows of history.csv as texts; none if it is not there or cannot be read."""
     try:
         with open(folder / "history.csv", encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+            return [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
     except (OSError, ValueError, csv.Error):
         return []
 

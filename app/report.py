@@ -13,7 +13,8 @@ COLLAPSED = (
 
 
 def print_epoch(row: Mapping[str, float], seconds: float, *, num_epochs: int, split: str) -> None:
-    """A row of the history in one line, above the progress bar if there is one; figures in nats per example."""
+    """A row of the history in one line, above the progress bar if there is one; figures in nats per example, and the
+    error of classes in percent."""
 
     def figures(prefix: str, *names: str) -> str:
         return "  ".join(f"{name} {row[f'{prefix}_{name}']:.2f}" for name in names)
@@ -21,6 +22,8 @@ def print_epoch(row: Mapping[str, float], seconds: float, *, num_epochs: int, sp
     epoch = f"epoch {row['epoch']:{len(str(num_epochs))}d}/{num_epochs}"
     train = figures("train", "loss", "elbo", "rate", "distortion")
     held_out = figures(split, "elbo", "rate", "distortion")
+    if f"{split}_error" in row:
+        held_out += f"  error {100 * row[f'{split}_error']:.2f}%"
     tqdm.tqdm.write(f"{epoch} | train {train} | {split} {held_out} | {seconds:.1f} s", file=sys.stdout)
     sys.stdout.flush()
 

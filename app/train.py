@@ -18,6 +18,7 @@ from storage.checkpoints import CheckpointError, read_header, save_model_weights
 from storage.files import make_folder, remove_partial
 from training import devices, loop
 from training.interrupts import Stopped
+from training.progress import FIGURES
 from training.state import TrainingState
 from vae import VAE
 
@@ -70,12 +71,18 @@ def train(run: Run, model: VAE, dataset: Dataset, state: TrainingState, header: 
             report=functools.partial(print_epoch, num_epochs=settings.num_epochs, split=dataset.split),
             after_epoch=recorder.after_epoch,
             save_every_steps=settings.save_every_steps,
+            held_out_figures=held_out_figures(model, dataset),
         )
     except Stopped as stopped:
         where = f"in epoch {state.epoch + 1}, after step {state.step}" if state.step else "between epochs"
         is_newest = run.source is None or run.source.resolve() == folders.newest.resolve()
         how = "add --load_weights to the same command" if is_newest else f"give --checkpoint {folders.newest}"
         raise Stopped(stopped.number, f"stopped {where}; to go on from there, {how}") from None
+
+
+def held_out_figures(model: VAE, dataset: Dataset) -> tuple[str, ...]:
+    """The figures of held-out data after every epoch. The error of clusters, which have no names, is not among them."""
+    return FIGURES + ("error",) * (model.infers_labels and not dataset.hides_all_labels)
 
 
 def lacks_epoch_files(run: Run, state: TrainingState, header: Mapping[str, Any]) -> bool:

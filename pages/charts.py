@@ -42,20 +42,23 @@ def chart(curves: Sequence[Curve], *, caption: str) -> dict:
         "label": f"{caption}: {', '.join(curve.name for curve in curves)}, after each epoch",
         "ticks": [{"y": y_of(value), "text": f"{value:,.{decimals(high - low)}f}"} for value in ticks(low, high)],
         "epochs": [{"x": x_of(epoch), "text": epoch} for epoch in spread(epochs)],
-        "curves": [" ".join(f"{x_of(epoch)},{y_of(value)}" for epoch, value in points) for points in finite],
+        "curves": [
+            {"name": curve.name, "points": " ".join(f"{x_of(epoch)},{y_of(value)}" for epoch, value in points)}
+            for curve, points in zip(curves, finite, strict=True)
+        ],
         "spots": [
             {
                 "x": x_of(epoch), "left": round(x_of(epoch) - step / 2, 1), "width": round(step, 1),
-                "text": f"epoch {epoch}: {values_at(epoch, curves)}",
+                "text": f"epoch {epoch}: {values_at(epoch, curves, max(2, decimals(high - low)))}",
             }
             for epoch in epochs
         ],
     }  # fmt: skip
 
 
-def values_at(epoch: int, curves: Sequence[Curve]) -> str:
+def values_at(epoch: int, curves: Sequence[Curve], num_decimals: int) -> str:
     there = {curve.name: dict(zip(curve.epochs, curve.values, strict=True)) for curve in curves}
-    return ", ".join(f"{name} {values[epoch]:.2f}" for name, values in there.items() if epoch in values)
+    return ", ".join(f"{name} {values[epoch]:.{num_decimals}f}" for name, values in there.items() if epoch in values)
 
 
 def frame(curves: Sequence[Curve]) -> tuple[float, float]:
@@ -89,7 +92,7 @@ def spread(epochs: Sequence[int]) -> list[int]:
 def history_curves(history: Sequence[Mapping[str, float]], term: str, splits: Sequence[str]) -> list[Curve]:
     """The curves of a term, such as "elbo", from the rows of history.csv."""
     return [
-        Curve(split, [row["epoch"] for row in history], [row[f"{split}_{term}"] for row in history])
+        Curve(split, [row["epoch"] for row in rows], [row[f"{split}_{term}"] for row in rows])
         for split in splits
-        if history and f"{split}_{term}" in history[0]
+        if (rows := [row for row in history if f"{split}_{term}" in row])
     ]

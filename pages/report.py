@@ -23,6 +23,7 @@ TERMS = {
     "rate": "rate, nats: information in the code",
     "distortion": "distortion, nats: lower is better",
     "loss": "loss of training: what was minimized",
+    "error": "error, the share of wrong classes: lower is better",
 }
 # The name of a figure, its digits, and what it means. {bound_on} and {latents} are filled in.
 FIGURES = {
@@ -47,6 +48,7 @@ FIGURES = {
     "probes.sample_agreement": ("Samples of their class", 4, "Share of samples that a linear classifier takes for the "
                                 "class asked for."),
 }  # fmt: skip
+ERROR_OF_CLUSTERS = "Share of images outside of the cluster that was matched, by these images, to their class."
 CAPTIONS = {
     "samples.png": "new examples, drawn through the prior",
     "reconstructions.png": "held-out examples above, and what comes back from their codes below",
@@ -230,7 +232,8 @@ def figures_of(metrics: Mapping[str, Any], split: str) -> dict[str, Any]:
             continue
         error = flat.get(f"{key}_standard_error")
         text = f"{flat[key]:,.{digits}f}" + (f" ± {error:.{digits}f}" if error is not None else "")
-        rows.append({"key": f"{split}.{key}", "name": name, "text": text, "meaning": meaning.format(**words)})
+        meaning = ERROR_OF_CLUSTERS if key == "error" and not figures["num_labels"] else meaning.format(**words)
+        rows.append({"key": f"{split}.{key}", "name": name, "text": text, "meaning": meaning})
     for other, separation in figures.get("out_of_distribution", {}).items():
         rows.append({
             "key": f"{split}.out_of_distribution.{other}.auroc", "name": f"AUROC against {other}",

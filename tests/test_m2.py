@@ -1,5 +1,7 @@
 """M2: a class that is latent where no label is known."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from conftest import assert_refused, assert_same_tensors, metrics
 from test_vae import SEED, batch, build, make_trainable, snapshot
 
 import vae
+from app.records import read_history
 from app.run import resolve
 from data import DataError, Dataset, load_dataset
 from evaluation.classification import calibration, classification, matched_to_classes
@@ -377,10 +380,16 @@ def test_a_run_with_few_labels_has_an_error_and_its_pictures(script, capsys, dra
     loaded = load_dataset("mnist", str(idx_folder))
     given, right = trained.classify(loaded.test.x).argmax(axis=1), loaded.test.labels.argmax(axis=1)
     assert test["error"] == pytest.approx(np.mean(given != right))
+    history = read_history(pathlib.Path("outputs/m2/mnist"))
+    assert float(history[-1]["test_error"]) == pytest.approx(test["error"])
+    assert f"error {100 * test['error']:.2f}% |" in printed
+    assert "error, the share of wrong classes" in pathlib.Path("outputs/m2/mnist/report.html").read_text("utf-8")
     assert np.sum(test["confusion"]) == 60
     assert trained.class_probs.tolist() == [0.1] * 10
     assert figures["num_labels"] == 20
     assert {"confusion.png", "calibration.png", "most_wrong.png", "style_transfer.png"} <= {*drawn}
+    assert script("--compare", "m2/mnist", only=True) == 0
+    assert "error" in capsys.readouterr().out.splitlines()[0]
 
 
 @pytest.mark.slow
@@ -412,6 +421,8 @@ def test_without_labels_the_classes_are_clusters(script, capsys):
     printed, figures = capsys.readouterr().out, metrics("outputs/m2/mnist")["test"]
     assert "NOTE: no label is known" in printed
     assert "classes matched to clusters" in printed
+    assert "the cluster that was matched" in pathlib.Path("outputs/m2/mnist/report.html").read_text("utf-8")
+    assert "test_error" not in read_history(pathlib.Path("outputs/m2/mnist"))[-1]  # clusters have no names
     confusion = np.array(figures["confusion"])
     best = max(np.trace(confusion[:, np.roll(range(10), shift)]) for shift in range(10))
     assert np.trace(confusion) >= best

@@ -87,6 +87,16 @@ def test_nothing_that_is_drawn_is_cut_off(tmp_path):
         assert not border.any(), path.name
 
 
+def test_a_figure_that_early_epochs_lack_is_drawn_from_where_it_is_there(drawn, tmp_path):
+    rows = history(3)
+    rows[-1]["test_error"] = rows[-2]["test_error"] = 0.01
+    visualize.save_history(tmp_path / "history.png", rows, title="Training")
+    elbo, error = drawn["history.png"].axes[:2]
+    assert [len(line.get_xdata()) for line in elbo.lines] == [3, 3]
+    assert list(error.lines[0].get_xdata()) == [2, 3]
+    assert error.get_ylabel() == "share of wrong classes"
+
+
 @pytest.mark.parametrize(("num_epochs", "expected"), [(1, {1.0}), (3, {1.0, 2.0, 3.0})])
 def test_ticks_of_epochs_are_whole_numbers(drawn, tmp_path, num_epochs, expected):
     visualize.save_history(tmp_path / "history.png", history(num_epochs), title="Training")

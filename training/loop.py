@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -54,12 +54,14 @@ def train(
     report: Callable[[dict[str, float], float], None],
     after_epoch: Callable[[int], None],
     save_every_steps: int = 0,
+    held_out_figures: Sequence[str] = FIGURES,
 ) -> None:
     """Train from `state`, which is kept up to date, to the end of epoch num_epochs.
 
-    After each epoch its row (epoch, then loss, elbo, rate, distortion of training and held-out data) is added to the
-    history, then `save()`, `report(row, seconds)` and `after_epoch(epoch)` are called. `save()` is also called within
-    an epoch, every `save_every_steps` steps and when a signal asks to stop. It finds the averaged weights in the model.
+    After each epoch its row (epoch, then loss, elbo, rate, distortion of training data, and of held-out data the
+    metrics of the model that `held_out_figures` names) is added to the history, then `save()`, `report(row, seconds)`
+    and `after_epoch(epoch)` are called. `save()` is also called within an epoch, every `save_every_steps` steps and
+    when a signal asks to stop. It finds the averaged weights in the model.
 
     Raises:
         TrainingError: if the loss or a weight is no longer finite. Such weights are never saved.
@@ -80,6 +82,7 @@ def train(
             batch_size=batch_size,
             save=save,
             save_every_steps=save_every_steps,
+            held_out_figures=held_out_figures,
             signal_received=signal_received,
         )
         for epoch in range(state.epoch, num_epochs):
@@ -111,11 +114,12 @@ class Training:
         batch_size: int,
         save: Callable[[], None],
         save_every_steps: int,
+        held_out_figures: Sequence[str],
         signal_received: Callable[[], int],
     ):
         self.model, self.held_out_batches, self.state, self.progress = model, held_out_batches, state, progress
         self.batch_size, self.save, self.save_every_steps = batch_size, save, save_every_steps
-        self.signal_received = signal_received
+        self.held_out_figures, self.signal_received = held_out_figures, signal_received
         self.steps = Steps(model)
         self.started = time.perf_counter()  # when the current steps began
 
@@ -167,7 +171,7 @@ class Training:
         """The means over the held-out data."""
         for figures in self.steps.test(self.held_out_batches):
             self.after_test_batch(figures)
-        return {name: float(figures[name]) for name in FIGURES}
+        return {name: float(figures[name]) for name in self.held_out_figures}
 
     def after_test_batch(self, figures: Mapping[str, tf.Tensor]) -> None:
         if number := self.signal_received():

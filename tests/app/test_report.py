@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import CHECKPOINT, metrics, run_process
 
-from app import report
+from app import records, report
 
 CVAE_CHECKPOINT = "model_ckpts/cvae/mnist/cvae.weights.h5"
 
@@ -204,6 +204,15 @@ def binarized(tmp_path_factory, trained_run, idx_folder):
     flags += ["--binarize", "dynamic", "--run_name", "binary", "--checkpoint_dir", trained_run / "model_ckpts"]
     assert assignment.main(list(map(str, [*flags, "--output_dir", trained_run / "outputs"]))) == 0
     return trained_run
+
+
+def test_a_history_whose_early_epochs_lack_a_figure_is_written_and_read(tmp_path):
+    """As of a run of M2 that an older version of the program began, without the error."""
+    rows = [{"epoch": 1, "test_elbo": -2.5}, {"epoch": 2, "test_elbo": -2.0, "test_error": 0.25}]
+    records.write_history(tmp_path, rows)
+    first, second = records.read_history(tmp_path)
+    assert first == {"epoch": "1", "test_elbo": "-2.5"}
+    assert second == {"epoch": "2", "test_elbo": "-2.0", "test_error": "0.25"}
 
 
 def test_runs_are_compared_side_by_side_without_tensorflow(binarized, tmp_path):

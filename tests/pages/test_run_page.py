@@ -187,13 +187,15 @@ def test_runs_are_compared_on_a_page(trained_run, script, monkeypatch):
 def test_charts_hold_their_curves():
     curves = [Curve("a", [1, 2, 3, 4], [5.0, math.nan, -1.0, 2.0]), Curve("b", [2, 4], [0.5, 0.5])]
     drawn = chart(curves, caption="c")
-    for points in drawn["curves"]:
-        for point in points.split():
+    for curve in drawn["curves"]:
+        for point in curve["points"].split():
             x, y = map(float, point.split(","))
             assert drawn["left"] < x < drawn["width"]
             assert 0 < y < drawn["bottom"]
     assert [spot["text"] for spot in drawn["spots"]][3] == "epoch 4: a 2.00, b 0.50"
-    assert len(drawn["curves"][0].split()) == 3, "what is not finite is left out"
+    assert len(drawn["curves"][0]["points"].split()) == 3, "what is not finite is left out"
+    errors = chart([Curve("a", [1, 2], [0.0112, 0.0108])], caption="c")
+    assert errors["spots"][1]["text"] == "epoch 2: a 0.01080", "as many digits as tell the values apart"
     for low, high in ((0, 1), (-98.7, -98.1), (3, 12345), (-1e-6, 1e-6)):
         found = ticks(low, high)
         assert 2 <= len(found) <= 8
