@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from parts import catalogue
-from parts.augmentation import AUGMENTATIONS
+from parts.augmentation import AUGMENTATIONS, adversarial
 from parts.autoregressive import Autoregressive
 from parts.likelihoods import LIKELIHOODS, Likelihood, sum_per_example
 from parts.networks import NETWORKS, Classifier, Decoder, PixelLayers, Stack, computing_in, default_keras_settings
@@ -243,7 +243,7 @@ class M2(CVAE):
     Args:
         classifier: q(y|x), data -> logits (batch, classes).
         class_prior: p(y), (classes,), all above 0.
-        augmentation: a name in AUGMENTATIONS.
+        augmentation: a name in AUGMENTATIONS, or "adversarial", which leaves the images of eq. 9 as they are.
         classifier_warmup_steps: steps in which q(y|x) learns without U(x), see `classifier_gradient_scale`.
 
     The labels of a batch are those of its first examples; the others have none.
@@ -267,7 +267,7 @@ class M2(CVAE):
         self.class_prior = np.asarray(class_prior)
         self.classification_weight = classification_weight
         self.consistency = consistency
-        self.augment = AUGMENTATIONS[augmentation]
+        self.augment = None if augmentation == "adversarial" else AUGMENTATIONS[augmentation]
         self.classifier_warmup_steps = classifier_warmup_steps
         self.error = keras.metrics.Mean(name="error")  # of q(y|x) on held-out data
 
@@ -296,7 +296,7 @@ class M2(CVAE):
             distortion = tf.concat([labelled[0], distortion], axis=0)
             latent_rates = tf.concat([labelled[1], latent_rates], axis=0)
             class_rate = tf.concat([tf.zeros(num), class_rate], axis=0)
-            known = self.augment(x[:num], seeds[2]) if self.consistency else x[:num]
+            known = self.augment(x[:num], seeds[2]) if self.consistency and self.augment else x[:num]
             loss += self.classification_weight * self.classification_loss(known, labels)
         loss += self.objective(distortion, latent_rates)
         return loss, distortion, tf.concat([latent_rates, class_rate[:, None]], axis=1)
@@ -348,7 +348,11 @@ class M2(CVAE):
         averages = self.optimizer.averages_of(self.classifier.trainable_variables)
         targets, _ = self.classifier.stateless_call(averages, [], self.classifier_input(x))
         targets = tf.stop_gradient(balanced(tf.nn.softmax(targets), self.class_prior))
-        return self.classification_loss(self.augment(x, seed), targets)
+        if self.augment:
+            changed = self.augment(x, seed)
+        else:
+            changed = adversarial(x, seed, lambda examples: self.classification_loss(examples, targets))
+        return self.classification_loss(changed, targets)
 
     def class_probs(self, frequencies):
         return self.class_prior

@@ -59,17 +59,10 @@ RULES = (
         "points",
     ),
     Rule(
-        ("consistency",),
-        lambda consistency: consistency,
-        "--consistency changes images, and {data} are points",
+        ("augmentation", "consistency"),
+        lambda augmentation, consistency: consistency and augmentation != "adversarial",
+        "--augmentation {augmentation} changes images, and {data} are points: take adversarial",
         "points",
-    ),
-    Rule(
-        ("augmentation",),
-        lambda augmentation: augmentation,
-        "--augmentation changes images, and {data} are points",
-        "points",
-        of_flags=True,
     ),
     Rule(("flip",), lambda flip: flip, "--flip is for images, and {data} are points", "points"),
     Rule(

@@ -363,13 +363,15 @@ class Settings:
         "classes of unlabelled examples comes in", real(0), metavar="X", **OF_M2
     )  # fmt: skip
     consistency: float = row(
-        0.0, TRAINING, "weight in the loss of the cross-entropy between q(y|x) of an unlabelled image and of the same "
-        "changed by --augmentation", real(0), metavar="X", by={"m2 images": 1.0, "m1m2 images": 1.0}, **OF_M2
+        0.0, TRAINING, "weight in the loss of the cross-entropy of q(y|x) between an unlabelled example and the same "
+        "changed by --augmentation", real(0), metavar="X", by={"m2": 1.0, "m1m2": 1.0}, **OF_M2
     )  # fmt: skip
     augmentation: str = choice(
         "shift", TRAINING, AUGMENTATIONS, "how --consistency changes images: shift, by up to two pixels; affine: also "
-        "turned, scaled and sheared a little; erase: also with a part blackened",
-        by={"m2 images": "erase", "m1m2 images": "affine"}, **OF_M2
+        "turned, scaled and sheared a little; erase: also with a part blackened; adversarial: in the direction that "
+        "changes q(y|x) most, also points",
+        by={"m2 images": "erase", "m1m2 images": "affine", "m2 points": "adversarial", "m1m2 points": "adversarial"},
+        **OF_M2
     )  # fmt: skip
     flip: bool = row(
         False, TRAINING, "mirror each image left to right at random, anew in every epoch", values.boolean,

@@ -67,7 +67,7 @@ NETWORKS = {
 PRIORS = ("standard", "gaussian", "flow", "mixture")
 ACTIVATIONS = ("gelu", "leaky_relu", "relu", "elu")
 BINARIZATIONS = ("none", "dynamic", "threshold")  # of pixels
-AUGMENTATIONS = ("shift", "affine", "erase")  # of images, for a classifier
+AUGMENTATIONS = ("shift", "affine", "erase", "adversarial")  # for a classifier; the last one of points too
 
 
 def bound_on(arguments: Mapping[str, Any]) -> str:

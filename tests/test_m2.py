@@ -14,6 +14,7 @@ from app.records import read_history
 from app.run import resolve
 from data import DataError, Dataset, load_dataset
 from evaluation.classification import calibration, classification, matched_to_classes
+from parts import augmentation
 from parts.augmentation import shifted
 from sources.batches import steps_per_epoch, training_batches
 from sources.examples import Examples
@@ -171,6 +172,30 @@ def test_consistency_teaches_the_classifier_alone_and_follows_the_averages():
         loss = m2.inconsistency(x, seed)
     expected = -tf.reduce_mean(tf.nn.log_softmax(m2.classifier(shifted(x, seed)))[:, 0])
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    gradients = tape.gradient(loss, m2.trainable_variables)
+    learning = {id(weight) for weight, gradient in zip(m2.trainable_variables, gradients, strict=True)
+                if gradient is not None}  # fmt: skip
+    assert learning == {id(weight) for weight in m2.classifier.trainable_variables}
+
+
+@pytest.mark.parametrize(("model", "shape"), [("m2", (6, 5, 1)), ("m2", (2,)), ("m1m2", (6, 5, 1))])
+def test_adversarial_changes_mislead_the_classifier_and_teach_it_alone(model, shape, monkeypatch):
+    m2 = build(model, data_shape=shape, classifier="mlp", augmentation="adversarial", consistency=1.0, prior="gaussian",
+               likelihood="gaussian")  # fmt: skip
+    compile_model(m2)
+    x, labels, seed = batch(40, shape)
+    seen = []
+    monkeypatch.setattr(vae, "adversarial", lambda *args: seen.append(augmentation.adversarial(*args)) or seen[-1])
+    with tf.GradientTape() as tape:
+        m2.loss_and_terms(x, labels[:10], seed)
+        loss = m2.inconsistency(x[10:], seed)
+    targets = vae.balanced(m2.classify(x[10:]), m2.class_prior)  # the average is the weights yet
+    assert all(len(changed) == 30 for changed in seen), "the labelled ones stay as they are"
+    change = seen[-1] - x[10:]
+    for number in range(5):
+        noise = augmentation.of_unit_length(tf.random.stateless_normal(change.shape, SEED + number))
+        other = x[10:] + noise * tf.norm(change[0])
+        assert float(loss) > float(m2.classification_loss(other, targets))
     gradients = tape.gradient(loss, m2.trainable_variables)
     learning = {id(weight) for weight, gradient in zip(m2.trainable_variables, gradients, strict=True)
                 if gradient is not None}  # fmt: skip
@@ -447,8 +472,11 @@ def test_a_classifier_that_gives_all_the_same_class_is_told(script, capsys, monk
         (("--num_labels", "20"), 2, "--num_labels needs --model m2 or m1m2"),
         (("--model", "cvae", "--num_labels", "20"), 2, "--num_labels needs --model m2"),
         (("--model", "m2", "--num_labels", "20", "--batch_size", "1"), 1, "--batch_size 1"),
-        (("--model", "m2", "--dataset", "moons", "--consistency", "1"), 1, "--consistency changes images"),
-        (("--model", "m2", "--dataset", "moons", "--augmentation", "affine"), 1, "--augmentation changes images"),
+        (
+            ("--model", "m2", "--dataset", "moons", "--augmentation", "affine"),
+            1,
+            "--augmentation affine changes images",
+        ),
         (("--model", "m2", "--consistency", "2"), 1, "--consistency needs examples without a label"),
         ((*M2, "--strategy", "mirrored", "--num_replicas", "2"), 1, "one device"),
     ],

@@ -56,7 +56,7 @@ def test_every_choice_has_its_class_with_the_same_properties():
 
     assert NETWORKS.keys() == catalogue.NETWORKS.keys()
     assert PRIORS.keys() == {*catalogue.PRIORS}
-    assert AUGMENTATIONS.keys() == {*catalogue.AUGMENTATIONS}
+    assert {*AUGMENTATIONS, "adversarial"} == {*catalogue.AUGMENTATIONS}
     for name, entry in catalogue.LIKELIHOODS.items():
         assert LIKELIHOODS[name].__name__ == entry.class_name
         assert LIKELIHOODS[name].pixels == entry.pixels
@@ -97,7 +97,8 @@ def test_every_choice_has_its_class_with_the_same_properties():
         ("points", 12_000, {}, {"likelihood": "sigma", "hidden_dims": (128, 128, 128), "latent_size": 2}),
         ("points", 100, {"model": "vlae"}, {"batch_size": 100, "window": 0, "prior": "flow", "num_epochs": 50}),
         ("points", 12_000, {"latent_size": 3}, {"latent_size": 3, "num_samples": 1000}),
-        ("points", 12_000, {"model": "m2"}, {"classifier": "mlp", "prior": "mixture", "consistency": 0.0}),
+        ("points", 12_000, {"model": "m2"}, {"classifier": "mlp", "prior": "mixture", "augmentation": "adversarial"}),
+        ("points", 12_000, {"model": "vae"}, {"consistency": 0.0}),
         ("drawings", 12_000, {"model": "m2"}, {"classifier": "conv", "prior": "mixture", "augmentation": "erase"}),
     ],
 )
@@ -133,8 +134,7 @@ BROKEN = [  # settings, the kind of data if it matters, and the beginning of the
     ({"window": 7}, "points", "--window 7 is for images, and toys are points"),
     ({"binarize": "dynamic"}, "points", "--binarize dynamic is for images, and toys are points"),
     ({"classifier": "conv"}, "points", "--classifier conv is for images"),
-    ({"consistency": 1.0}, "points", "--consistency changes images, and toys are points"),
-    ({"augmentation": "shift"}, "points", "--augmentation changes images, and toys are points"),
+    ({"augmentation": "shift", "consistency": 1.0}, "points", "--augmentation shift changes images, and toys are"),
     ({"flip": True}, "points", "--flip is for images, and toys are points"),
     ({"likelihood": "bernoulli"}, "points", "--likelihood bernoulli is for pixels"),
     ({"network": "conv"}, "points", "--network conv is for images"),

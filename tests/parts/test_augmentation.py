@@ -6,7 +6,7 @@ import scipy.ndimage
 import tensorflow as tf
 
 from parts import augmentation
-from parts.augmentation import erased, interpolated, shifted, transformed, transformed_and_erased
+from parts.augmentation import adversarial, erased, interpolated, shifted, transformed, transformed_and_erased
 
 SEED = tf.constant([5, 6])
 
@@ -93,3 +93,33 @@ def test_a_rectangle_of_a_fifth_to_a_half_of_each_side_is_erased():
         assert sides.sum(axis=1).max() == length // 2
         assert sides.mean(axis=0).min() > 0.01  # everywhere
     assert abs(np.corrcoef(rows.sum(axis=1), columns.sum(axis=1))[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize(("shape", "share"), [((40, 6, 5, 1), 0.04), ((40, 2), 0.25)])
+def test_adversarial_changes_are_equally_long_and_go_where_the_loss_grows_most(shape, share):
+    x = tf.random.stateless_normal(shape, SEED)
+    slope = tf.random.stateless_normal(shape[1:], SEED + 1)
+
+    def loss_of(examples):  # half of the examples want to go up, the others down
+        heights = tf.reduce_sum(tf.reshape(examples * slope, (40, -1)), axis=1)
+        return tf.reduce_mean(heights * tf.constant([1.0, -1.0] * 20))
+
+    changes = tf.reshape(adversarial(x, SEED, loss_of) - x, (40, -1)).numpy()
+    size = share * np.sqrt(np.var(x, axis=0).sum())
+    np.testing.assert_allclose(np.linalg.norm(changes, axis=1), size, rtol=1e-4)
+    steepest = tf.reshape(slope / tf.norm(slope), [-1]).numpy()
+    np.testing.assert_allclose(changes @ steepest, size * np.array([1, -1] * 20), rtol=1e-4)
+
+
+def test_adversarial_changes_leave_where_the_loss_is_smallest():
+    """Where the gradient at the example itself is 0, it is taken at a random place nearby."""
+    x = tf.random.stateless_normal((20, 2), SEED)
+    steep = tf.constant([1.0, 100.0])
+    changed = adversarial(x, SEED, lambda examples: tf.reduce_sum(steep * tf.square(examples - x)))
+    shares = np.abs((changed - x).numpy())
+    assert np.median(shares[:, 1] / shares[:, 0]) > 10
+
+
+def test_examples_that_are_all_alike_are_not_changed():
+    x = tf.ones((4, 6, 5, 1))
+    np.testing.assert_array_equal(adversarial(x, SEED, tf.reduce_sum), x)
