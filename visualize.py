@@ -348,21 +348,24 @@ def save_history(
     path: str | os.PathLike, history: Sequence[Mapping[str, float]], *, title: str, caption: str = ""
 ) -> None:
     """Curves over epochs from rows with an `epoch` and columns called <split>_<figure>, in nats per example, except the
-    error, a share. Rows may lack a column."""
+    error, a share that is drawn in percent. Rows may lack a column."""
     columns = list(dict.fromkeys(name for row in history for name in row if name != "epoch"))
     figures = list(dict.fromkeys(name.split("_", 1)[1] for name in columns))
     figure = Figure(figsize=(10, 3.2 * math.ceil(len(figures) / 2)), dpi=DPI, layout="constrained")
-    panels = figure.subplots(math.ceil(len(figures) / 2), 2, squeeze=False).flat
+    panels = figure.subplots(math.ceil(len(figures) / 2), 2, squeeze=False).ravel()
+    for axes in panels[len(figures) :]:
+        axes.axis("off")
     for axes, name in zip(panels, figures, strict=False):
+        scale, unit = (100, "% of classes that are wrong") if name == "error" else (1, "nats per example")
         for column in (column for column in columns if column.split("_", 1)[1] == name):
             split = column.split("_", 1)[0]
-            style = "--" if split == "train" else "-"
+            style = "C0--" if split == "train" else "C1-"
             rows = [row for row in history if column in row]
-            epochs, values = [row["epoch"] for row in rows], [row[column] for row in rows]
+            epochs, values = [row["epoch"] for row in rows], [scale * row[column] for row in rows]
             axes.plot(epochs, values, style, marker=".", label=split)
         axes.set_title(name, fontsize=11)
         axes.set_xlabel("epoch")
-        axes.set_ylabel("share of wrong classes" if name == "error" else "nats per example")
+        axes.set_ylabel(unit)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)

@@ -21,8 +21,8 @@ from storage.files import make_folder
 
 # Figures are comparable only if all of these are equal.
 CONDITIONS = ("dataset", "split", "binarize", "likelihood", "bound on")
-FIGURES = ("elbo", "rate", "distortion", "error", "log p(x)")
-COLUMNS = ("run", *CONDITIONS, "latents", "lr", "seed", "epoch", "elbo", "rate", "distortion", "error", "n",
+FIGURES = ("elbo", "rate", "distortion", "error, %", "log p(x)")
+COLUMNS = ("run", *CONDITIONS, "latents", "lr", "seed", "epoch", "elbo", "rate", "distortion", "error, %", "n",
            "log p(x)", "±", "K", "n of log p(x)")  # fmt: skip
 
 
@@ -118,7 +118,9 @@ def describe(label: str, path: pathlib.Path, header: Mapping[str, Any], output_d
         "latents": config["latent_size"],
         "lr": config["learning_rate"],
         "seed": config["seed"],
-        **{name: values[-1] for name, values in curves.items()},
+        "epoch": header["epoch"],
+        **{name: curves[name][-1] for name in ("elbo", "rate", "distortion")},
+        "error, %": curves["error"][-1] if "error" in curves else None,
         "n": header["dataset"].get("held_out", "all"),  # older checkpoints do not store it
     }
     metrics = read_metrics(output_dir / config["model"] / run_of_file(path, config["model"]))
@@ -174,10 +176,12 @@ def held_out_split(history: Sequence[Mapping[str, float]]) -> str:
 
 
 def held_out_curves(history: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    """epoch, elbo, rate and distortion of held-out data after every epoch, and the error if there is one."""
+    """epoch, elbo, rate and distortion of held-out data after every epoch. Of a model that infers labels also the error
+    in percent, NaN where an older version of the program had none."""
     split = held_out_split(history)
-    terms = ("elbo", "rate", "distortion") + ("error",) * all(f"{split}_error" in row for row in history)
-    curves = {name: [row[f"{split}_{name}"] for row in history] for name in terms}
+    curves = {name: [row[f"{split}_{name}"] for row in history] for name in ("elbo", "rate", "distortion")}
+    if any(f"{split}_error" in row for row in history):
+        curves["error"] = [100 * row.get(f"{split}_error", math.nan) for row in history]
     return {"epoch": [row["epoch"] for row in history], **curves}
 
 

@@ -44,7 +44,7 @@ AFFINE = "--augmentation", "affine"
 MODELS = {
     "m2": ("--model", "m2"),
     "m1m2": M1M2,
-    "m2_adversarial": ("--model", "m2", "--classifier", "mlp", "--augmentation", "adversarial"),
+    "m2_adversarial": ("--model", "m2", "--classifier", "mlp", "--augmentation", "adversarial", "--num_epochs", "12"),
     "m2_mlp_alone": ("--model", "m2", "--classifier", "mlp", "--consistency", "0"),
     "m2_alone": ("--model", "m2", "--consistency", "0"),
     "m2_standard_alone": (*M2_STANDARD, "--consistency", "0"),

@@ -49,16 +49,17 @@ def chart(curves: Sequence[Curve], *, caption: str) -> dict:
         "spots": [
             {
                 "x": x_of(epoch), "left": round(x_of(epoch) - step / 2, 1), "width": round(step, 1),
-                "text": f"epoch {epoch}: {values_at(epoch, curves, max(2, decimals(high - low)))}",
+                "text": f"epoch {epoch}: {values_at(epoch, curves)}",
             }
             for epoch in epochs
         ],
     }  # fmt: skip
 
 
-def values_at(epoch: int, curves: Sequence[Curve], num_decimals: int) -> str:
+def values_at(epoch: int, curves: Sequence[Curve]) -> str:
     there = {curve.name: dict(zip(curve.epochs, curve.values, strict=True)) for curve in curves}
-    return ", ".join(f"{name} {values[epoch]:.{num_decimals}f}" for name, values in there.items() if epoch in values)
+    known = {name: values[epoch] for name, values in there.items() if math.isfinite(values.get(epoch, math.nan))}
+    return ", ".join(f"{name} {value:.2f}" for name, value in known.items())
 
 
 def frame(curves: Sequence[Curve]) -> tuple[float, float]:
@@ -90,9 +91,10 @@ def spread(epochs: Sequence[int]) -> list[int]:
 
 
 def history_curves(history: Sequence[Mapping[str, float]], term: str, splits: Sequence[str]) -> list[Curve]:
-    """The curves of a term, such as "elbo", from the rows of history.csv."""
+    """The curves of a term, such as "elbo", from the rows of history.csv; the error in percent."""
+    scale = 100 if term == "error" else 1
     return [
-        Curve(split, [row["epoch"] for row in rows], [row[f"{split}_{term}"] for row in rows])
+        Curve(split, [row["epoch"] for row in rows], [scale * row[f"{split}_{term}"] for row in rows])
         for split in splits
         if (rows := [row for row in history if f"{split}_{term}" in row])
     ]

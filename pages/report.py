@@ -23,7 +23,7 @@ TERMS = {
     "rate": "rate, nats: information in the code",
     "distortion": "distortion, nats: lower is better",
     "loss": "loss of training: what was minimized",
-    "error": "error, the share of wrong classes: lower is better",
+    "error": "error, % of classes that are wrong: lower is better",
 }
 # The name of a figure, its digits, and what it means. {bound_on} and {latents} are filled in.
 FIGURES = {
@@ -129,15 +129,16 @@ def comparison_page(
 
     Args:
         columns, rows: the table, as texts.
-        curves: for each run "epoch", and the terms after each.
+        curves: for each run "epoch", and after each the terms that it has.
         differences: why figures are not comparable.
     """
     charts = [
         chart(
-            [Curve(name, terms["epoch"], terms[term]) for name, terms in curves.items()], caption=f"held-out {caption}"
+            [Curve(name, terms["epoch"], terms[term]) for name, terms in curves.items() if term in terms],
+            caption=f"held-out {caption}",
         )
         for term, caption in TERMS.items()
-        if all(term in terms for terms in curves.values())
+        if any(term in terms for terms in curves.values())
     ]
     return template().render(
         title="Comparison",

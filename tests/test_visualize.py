@@ -90,11 +90,17 @@ def test_nothing_that_is_drawn_is_cut_off(tmp_path):
 def test_a_figure_that_early_epochs_lack_is_drawn_from_where_it_is_there(drawn, tmp_path):
     rows = history(3)
     rows[-1]["test_error"] = rows[-2]["test_error"] = 0.01
+    rows[-1]["test_rate"] = 3.0
     visualize.save_history(tmp_path / "history.png", rows, title="Training")
-    elbo, error = drawn["history.png"].axes[:2]
+    elbo, error, rate, empty = drawn["history.png"].axes
     assert [len(line.get_xdata()) for line in elbo.lines] == [3, 3]
     assert list(error.lines[0].get_xdata()) == [2, 3]
-    assert error.get_ylabel() == "share of wrong classes"
+    assert list(error.lines[0].get_ydata()) == [1.0, 1.0]
+    assert error.get_ylabel() == "% of classes that are wrong"
+    train, test = (line.get_color() for line in elbo.lines)
+    assert error.lines[0].get_color() == rate.lines[0].get_color() == test != train
+    assert rate.axison
+    assert not empty.axison, "no frame where nothing is drawn"
 
 
 @pytest.mark.parametrize(("num_epochs", "expected"), [(1, {1.0}), (3, {1.0, 2.0, 3.0})])

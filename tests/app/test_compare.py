@@ -2,11 +2,15 @@
 
 import csv
 import json
+import math
 import pathlib
 import shutil
 
 import numpy as np
 import pytest
+
+from app.compare import held_out_curves
+from pages.report import comparison_page
 
 RUN = pathlib.Path("model_ckpts/vae/mnist")
 
@@ -76,3 +80,18 @@ def test_log_p_x_is_that_of_the_same_weights(seeds):
     assert float(evaluated["log p(x)"]) == test["log_p_x"]
     assert float(evaluated["±"]) == test["log_p_x_standard_error"]
     assert other["log p(x)"] == ""
+
+
+def test_the_error_is_compared_from_the_epoch_on_in_which_there_is_one():
+    """Older versions of the program had none after each epoch, and other models have none."""
+    terms = {"test_elbo": -3.0, "test_rate": 1.0, "test_distortion": 2.0}
+    history = [{"epoch": 1, **terms}, {"epoch": 2, **terms, "test_error": 0.0116}]
+    continued, other = held_out_curves(history), held_out_curves(history[:1])
+    assert math.isnan(continued["error"][0])
+    assert continued["error"][1] == pytest.approx(1.16)
+    assert "error" not in other
+    page = comparison_page(["run"], [["a"], ["b"]], {"a": other, "b": continued}, [])
+    assert page.count("<polyline") == 3 * 2 + 1
+    assert "held-out error, % of classes that are wrong" in page
+    assert "epoch 2: b 1.16" in page
+    assert "nan" not in page
