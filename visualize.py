@@ -356,7 +356,7 @@ def save_history(
     for axes in panels[len(figures) :]:
         axes.axis("off")
     for axes, name in zip(panels, figures, strict=False):
-        scale, unit = (100, "% of classes that are wrong") if name == "error" else (1, "nats per example")
+        scale, unit = (100, "% of examples") if name == "error" else (1, "nats per example")
         for column in (column for column in columns if column.split("_", 1)[1] == name):
             split = column.split("_", 1)[0]
             style = "C0--" if split == "train" else "C1-"

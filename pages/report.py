@@ -23,7 +23,7 @@ TERMS = {
     "rate": "rate, nats: information in the code",
     "distortion": "distortion, nats: lower is better",
     "loss": "loss of training: what was minimized",
-    "error": "error, % of classes that are wrong: lower is better",
+    "error": "error, % of examples: lower is better",
 }
 # The name of a figure, its digits, and what it means. {bound_on} and {latents} are filled in.
 FIGURES = {

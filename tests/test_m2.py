@@ -408,7 +408,7 @@ def test_a_run_with_few_labels_has_an_error_and_its_pictures(script, capsys, dra
     history = read_history(pathlib.Path("outputs/m2/mnist"))
     assert float(history[-1]["test_error"]) == pytest.approx(test["error"])
     assert f"error {100 * test['error']:.2f}% |" in printed
-    assert "error, % of classes that are wrong" in pathlib.Path("outputs/m2/mnist/report.html").read_text("utf-8")
+    assert "error, % of examples" in pathlib.Path("outputs/m2/mnist/report.html").read_text("utf-8")
     assert np.sum(test["confusion"]) == 60
     assert trained.class_probs.tolist() == [0.1] * 10
     assert figures["num_labels"] == 20

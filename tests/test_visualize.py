@@ -96,7 +96,7 @@ def test_a_figure_that_early_epochs_lack_is_drawn_from_where_it_is_there(drawn, 
     assert [len(line.get_xdata()) for line in elbo.lines] == [3, 3]
     assert list(error.lines[0].get_xdata()) == [2, 3]
     assert list(error.lines[0].get_ydata()) == [1.0, 1.0]
-    assert error.get_ylabel() == "% of classes that are wrong"
+    assert error.get_ylabel() == "% of examples"
     train, test = (line.get_color() for line in elbo.lines)
     assert error.lines[0].get_color() == rate.lines[0].get_color() == test != train
     assert rate.axison

@@ -92,6 +92,6 @@ def test_the_error_is_compared_from_the_epoch_on_in_which_there_is_one():
     assert "error" not in other
     page = comparison_page(["run"], [["a"], ["b"]], {"a": other, "b": continued}, [])
     assert page.count("<polyline") == 3 * 2 + 1
-    assert "held-out error, % of classes that are wrong" in page
+    assert "held-out error, % of examples" in page
     assert "epoch 2: b 1.16" in page
     assert "nan" not in page
