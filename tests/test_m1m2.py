@@ -168,7 +168,7 @@ def test_what_does_not_fit_the_vae_is_refused_in_one_line(script, start, capsys,
 
 
 def test_features_of_other_models_are_refused(script, start, capsys):
-    start("--is_cvae")
+    start("--model", "cvae")
     checkpoint = "model_ckpts/cvae/mnist/cvae.weights.h5"
     assert script("--model", "m1m2", "--features", checkpoint) == 1
     assert f"--features needs a VAE, and {checkpoint} holds a cvae" in capsys.readouterr().err

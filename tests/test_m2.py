@@ -396,8 +396,9 @@ def test_clusters_are_matched_to_the_classes_that_most_of_their_examples_have():
 # The script
 
 
-def test_a_run_with_few_labels_has_an_error_and_its_pictures(script, capsys, drawn, idx_folder):
-    assert script("--model", "m2", "--num_labels", "20", "--consistency", "1") == 0
+@pytest.mark.parametrize("flags", [M2, pytest.param(("--model", "m2", "--num_labels", "20"), marks=pytest.mark.slow)])
+def test_a_run_with_few_labels_has_an_error_and_its_pictures(script, capsys, drawn, idx_folder, flags):
+    assert script(*flags) == 0
     printed, figures = capsys.readouterr().out, metrics("outputs/m2/mnist")
     assert "labels of 20 training examples" in printed
     assert "trained with 20 labels" in printed
@@ -495,7 +496,7 @@ def test_data_with_several_labels_or_models_that_need_all_are_refused(script, ca
     np.savez("partly.npz", images=images, labels=np.where(np.arange(40) < 20, np.arange(40) % 2, -1))
     assert script("--model", "cvae", "--dataset", "partly.npz") == 1
     assert "use --model m2" in capsys.readouterr().err
-    assert script("--model", "m2", "--dataset", "partly.npz", "--classifier", "mlp", "--num_epochs", "1") == 0
+    assert script("--model", "m2", "--dataset", "partly.npz", *M2[-4:], "--num_epochs", "1") == 0
 
 
 def test_the_prior_of_the_classes_is_that_of_the_labels_that_came_with_the_data():

@@ -162,7 +162,7 @@ def test_pictures_name_the_run_the_dataset_and_the_part_of_it(evaluate, drawn):
 # Out of distribution
 
 
-@pytest.mark.parametrize("checkpoint", [CHECKPOINT, CVAE_CHECKPOINT])
+@pytest.mark.parametrize("checkpoint", [CHECKPOINT, pytest.param(CVAE_CHECKPOINT, marks=pytest.mark.slow)])
 def test_noise_is_told_from_the_test_set(evaluate, tmp_path, checkpoint, real_pictures):
     assert evaluate("--ood_dataset", "noise", "--num_importance_samples", 2, checkpoint=checkpoint) == 0
     folder = tmp_path / "outputs" / checkpoint.split("/")[1] / "mnist"

@@ -90,7 +90,7 @@ CASES = [
     ("factorized", None),
     ("windowed", None),
     ("classes", 1),
-    ("classes", None),
+    pytest.param("classes", None, marks=pytest.mark.slow),
     pytest.param("windowed classes", None, marks=pytest.mark.slow),
 ]
 
@@ -123,7 +123,7 @@ def few_chains_at_once(monkeypatch):
     [
         ((2,), "sigma", 0),
         ((4, 3, 1), "bernoulli", 0),
-        ((4, 3, 3), "gaussian", 0),
+        pytest.param((4, 3, 3), "gaussian", 0, marks=pytest.mark.slow),
         pytest.param((4, 3, 3), "logistic", 3, marks=pytest.mark.slow),
     ],
 )

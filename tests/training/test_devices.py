@@ -305,7 +305,7 @@ def test_mirrored_without_a_gpu_asks_how_many_replicas(script, capsys):
 # Mixed precision
 
 
-@pytest.mark.parametrize("network", ["mlp", "conv", "resnet"])
+@pytest.mark.parametrize("network", ["mlp", "conv", pytest.param("resnet", marks=pytest.mark.slow)])
 def test_mixed_precision_changes_what_networks_compute_in_and_nothing_else(network):
     kind = {"mlp": "cvae", "conv": "vae", "resnet": "vlae"}[network]
     more = {"window": 3, "prior": "flow"} if kind == "vlae" else {}

@@ -195,7 +195,7 @@ def binarized_batches():
     return training_batches(examples, 5, seed=3, binarize="dynamic")
 
 
-@pytest.mark.parametrize("compiled", ["nothing", "step", "loop"])
+@pytest.mark.parametrize("compiled", [pytest.param("nothing", marks=pytest.mark.slow), "step", "loop"])
 def test_blocks_of_steps_do_what_single_steps_do(compiled, monkeypatch):
     monkeypatch.setitem(networks.NETWORKS["mlp"], "compiled", compiled)
     batches = binarized_batches()(0)
