@@ -98,6 +98,7 @@ def test_every_choice_has_its_class_with_the_same_properties():
         ("points", 100, {"model": "vlae"}, {"batch_size": 100, "window": 0, "prior": "flow", "num_epochs": 50}),
         ("points", 12_000, {"latent_size": 3}, {"latent_size": 3, "num_samples": 1000}),
         ("points", 12_000, {"model": "m2"}, {"classifier": "mlp", "prior": "mixture", "augmentation": "adversarial"}),
+        ("points", 12_000, {"model": "m2"}, {"consistency": 1.0}),
         ("points", 12_000, {"model": "vae"}, {"consistency": 0.0}),
         ("drawings", 12_000, {"model": "m2"}, {"classifier": "conv", "prior": "mixture", "augmentation": "erase"}),
     ],
