@@ -10,9 +10,8 @@ from app.folders import is_newer, previous
 from app.inputs import open_checkpoint, open_dataset, open_features, with_features
 from app.records import read_history
 from app.rules import NOTHING_MISSING, FlagError, starts_anew, verbs_of
-from app.run import Run, resolve
+from app.run import Run, class_numbers, resolve
 from app.settings import DEFAULTS, ON_DATA
-from app.values import suggestion
 from data import Dataset, load_others, open_stream
 from parts.catalogue import MODELS, NETWORKS
 from trained.inputs import shared_classes
@@ -191,14 +190,7 @@ def find_inliers(inliers: Sequence[str], stream: "Stream") -> list[int]:
     names = stream.class_names
     if inliers and not names:
         raise FlagError(f"--inliers needs classes, and {stream.name} has none")
-    numbers = {name: number for number, name in reversed([*enumerate(names)])}
-    numbers = {str(number): number for number in range(len(names))} | numbers
-    for inlier in inliers:
-        if inlier not in numbers:
-            shown = ", ".join(names[:10]) + ", ..." * (len(names) > 10)
-            meant = suggestion(inlier, names)
-            raise FlagError(f"--inliers {inlier}: {stream.name} has no such class, but {shown}{meant}")
-    found = sorted({numbers[inlier] for inlier in inliers})
+    found = sorted({*class_numbers("inliers", inliers, names, stream.name)})
     if inliers and len(found) == len(names):
         raise FlagError(f"--inliers names every class of {stream.name}: leave out those that should be found odd")
     return found

@@ -6,12 +6,13 @@ Precedence: a flag that was given, then what the checkpoint stores, then the def
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.folders import CHECKPOINT, PREVIOUS, Folders, without_ending
 from app.rules import FlagError, contradiction, ignored, verbs_of
 from app.settings import DEFAULTS, ROWS, Settings, as_setting, as_stored, default_of, names, stored_type
+from app.values import suggestion
 from data import DataError, Dataset, short_name
 from parts.catalogue import LIKELIHOODS, MODELS, NETWORKS, bound_on
 from storage.checkpoints import CheckpointError, read_header, refuse_other_types
@@ -85,19 +86,46 @@ def read_run(path: str | os.PathLike) -> dict[str, Any]:
     return header
 
 
-def refuse_labels(given: Mapping[str, Any], model: Mapping[str, Any], path: str | os.PathLike = "") -> None:
-    """Raise a FlagError or CheckpointError unless the model can draw these classes."""
-    labels = given.get("labels")
+def drawn_classes(
+    labels: Sequence[str], model: Mapping[str, Any], class_names: Sequence[str], owner: str | os.PathLike
+) -> tuple[int, ...]:
+    """The numbers of the classes that --labels names.
+
+    Args:
+        model: the arguments of the model.
+        class_names: of the model.
+        owner: the checkpoint or the data that they come from, for messages.
+
+    Raises:
+        FlagError: if the model cannot draw these classes.
+    """
     if not labels:
-        return
-    if path and MODELS[model["model"]].labels == "never":
-        raise CheckpointError(f"--labels needs a conditional model, but {path} holds a {model['model']}")
+        return ()
+    if MODELS[model["model"]].labels == "never":
+        raise FlagError(f"--labels needs a conditional model, but {owner} holds a {model['model']}")
     if not model["num_classes"]:
-        raise FlagError(f"--labels needs classes, and {'this model knows' if path else 'the data have'} none")
-    if max(labels) >= model["num_classes"]:
-        raise FlagError(f"--labels {max(labels)}: there are classes 0 to {model['num_classes'] - 1} only")
+        raise FlagError(f"--labels needs classes, and {owner} has none")
     if bound_on(model) == "log p(x)":
         raise FlagError("--labels needs a prior that knows classes, and this model's is standard")
+    return class_numbers("labels", labels, class_names, owner)
+
+
+def class_numbers(
+    flag: str, classes: Sequence[str], class_names: Sequence[str], owner: str | os.PathLike
+) -> tuple[int, ...]:
+    """The numbers of classes that a flag gives by name or by number; a name counts before a number.
+
+    Raises:
+        FlagError: for a class that `owner` does not have.
+    """
+    numbers = {name: number for number, name in reversed([*enumerate(class_names)])}
+    numbers = {str(number): number for number in range(len(class_names))} | numbers
+    for name in classes:
+        if name not in numbers:
+            shown = ", ".join(class_names[:10]) + ", ..." * (len(class_names) > 10)
+            meant = suggestion(name, class_names)
+            raise FlagError(f"--{flag} {name}: {owner} has no such class, but {shown}{meant}")
+    return tuple(numbers[name] for name in classes)
 
 
 def own_folders(given: Mapping[str, Any]) -> Folders:
@@ -155,18 +183,19 @@ def resolve(
         arguments["num_classes"] = 0 if values["unconditional"] else dataset.num_classes
         if MODELS[values["model"]].infers_labels and values["num_labels"] is None:
             arguments["class_prior"] = dataset.class_prior().tolist()
-        refuse_labels(given, arguments)
-        notes = []
+        notes, class_names, owner = [], dataset.names_in_model, dataset.name
         # A run that fell back to other data is named after those.
         folders = choose_folders({**given, "dataset": values["dataset"]}, None, None)
     else:
         values, notes = settings_of_checkpoint(given, header)
         arguments, fallback_from = header["model"], header["fallback_from"]
+        class_names, owner = header["dataset"]["class_names"], source
         if len(arguments["data_shape"]) == 1 and (
             sentence := contradiction(values, "points", header["dataset"]["name"], given)
         ):
             raise FlagError(sentence)
         folders = choose_folders(given, source, header)
+    values["labels"] = drawn_classes(given.get("labels", ()), arguments, class_names, owner)
     if "train" in verbs and values["batch_size"] > len(dataset.train):
         raise FlagError(f"--batch_size {values['batch_size']} is more than the {len(dataset.train)} training examples")
     infers = MODELS[values["model"]].infers_labels

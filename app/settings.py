@@ -398,8 +398,9 @@ class Settings:
         metavar="N", by={"points": 1000}, kept=True, verbs=("train", "sample", "fill_in")
     )  # fmt: skip
     labels: tuple[int, ...] = row(
-        (), FILES, "numbers of the classes to draw", whole(0), several=True, metavar="CLASS", default_text="all",
-        models=tuple(name for name, entry in MODELS.items() if entry.labels != "never"), **OF_DRAWING
+        (), FILES, "names or numbers of the classes to draw", values.class_name, several=True, metavar="CLASS",
+        default_text="all", models=tuple(name for name, entry in MODELS.items() if entry.labels != "never"),
+        **OF_DRAWING
     )  # fmt: skip
     sample_and_save_frequency: int = row(
         5, FILES, "epochs between two kept checkpoints with pictures", whole(1), metavar="N",

@@ -151,6 +151,22 @@ def test_a_moved_folder_is_taken_and_a_changed_one_is_not(script, tmp_path, colo
     assert "other examples or labels" in capsys.readouterr().err, "what was trained on must not be tested on"
 
 
+def test_classes_to_draw_have_names_or_numbers(script, tmp_path, colour_folder, capsys):
+    flags = ["--dataset", colour_folder, "--is_cvae", "--prior", "standard", "--hidden_dims", 4, "--num_samples", 2]
+    assert script(*flags, "--num_epochs", 1, "--labels", "green") == 1
+    assert "--labels green: pictures has no such class, but blue, red" in capsys.readouterr().err
+    assert script(*flags, "--num_epochs", 1, "--labels", "blue") == 0
+    checkpoint = "model_ckpts/cvae/pictures/cvae.weights.h5"
+    for labels in (["red", "blue"], [1, 0]):
+        assert script("--sample", "--checkpoint", checkpoint, "--num_samples", 2, "--labels", *labels, only=True) == 0
+        path = tmp_path / "outputs/cvae/pictures/samples_1_0.npz"
+        with np.load(path) as arrays:
+            assert arrays["labels"].tolist() == [1, 1, 0, 0]
+        path.unlink()
+    assert script("--sample", "--checkpoint", checkpoint, "--labels", "rde", only=True) == 1
+    assert f"--labels rde: {checkpoint} has no such class, but blue, red: did you mean red?" in capsys.readouterr().err
+
+
 def test_image_size_brings_images_to_one_size(script, colour_folder, idx_folder, capsys):
     Image.new("RGB", (30, 20)).save(colour_folder / "red" / "large.png")
     flags = ["--dataset", colour_folder, "--num_epochs", 1, "--hidden_dims", 4, "--prior", "standard"]

@@ -41,7 +41,7 @@ def refuse(line, capsys):
         ("--cuda false", {"device": "cpu"}),
         ("--cuda true", {"device": "gpu"}),
         ("--cuda 1 --device gpu:1", {"device": "gpu:1"}),
-        ("--is_cvae --labels 3 7", {"model": "cvae", "labels": (3, 7)}),
+        ("--is_cvae --labels 3 7", {"model": "cvae", "labels": ("3", "7")}),
         ("--hidden_dims 32 64", {"hidden_dims": (32, 64)}),
     ],
 )
