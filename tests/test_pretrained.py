@@ -29,7 +29,9 @@ def test_the_page_has_every_file_with_its_digest_and_they_are_small():
     assert sum((FOLDER / name).stat().st_size for name in FILES) <= LARGEST
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("vlae")) for name in FILES]
+)
 def test_a_model_samples_before_any_training(name, script, capsys):
     labels = [] if name.startswith("vae") else ["--labels", "3"]
     flags = ["--offline", "--num_samples", 4, *labels]

@@ -37,18 +37,18 @@ def build(**kwargs):
     "kwargs",
     [
         {},
-        {"window": 0},
-        {"pixel_dims": (6, 6, 4)},
+        pytest.param({"window": 0}, marks=pytest.mark.slow),
+        pytest.param({"pixel_dims": (6, 6, 4)}, marks=pytest.mark.slow),
         {"pixel_dims": (5,), "window": 0},
-        {"pixel_dims": (5, 5), "network": "mlp"},
-        {"likelihood": "logistic"},
-        {"likelihood": "logistic", "window": 0},
+        pytest.param({"pixel_dims": (5, 5), "network": "mlp"}, marks=pytest.mark.slow),
+        pytest.param({"likelihood": "logistic"}, marks=pytest.mark.slow),
+        pytest.param({"likelihood": "logistic", "window": 0}, marks=pytest.mark.slow),
         {"likelihood": "logistic", "data_shape": (8, 7, 3)},
         {"likelihood": "logistic", "data_shape": (8, 7, 3), "window": 0, "prior": "gaussian"},
         {"likelihood": "sigma", "data_shape": (2,), "network": "mlp", "window": 0},
         {"num_classes": 0},
-        {"network": "mlp", "prior": "standard"},
-        {"network": "conv", "prior": "gaussian", "num_classes": 0},
+        pytest.param({"network": "mlp", "prior": "standard"}, marks=pytest.mark.slow),
+        pytest.param({"network": "conv", "prior": "gaussian", "num_classes": 0}, marks=pytest.mark.slow),
     ],
 )
 def test_parts_fit_together_and_every_weight_learns(kwargs):
@@ -72,7 +72,7 @@ def test_parts_fit_together_and_every_weight_learns(kwargs):
     assert np.any(samples != model.sample(5, labels[:5], seed=2))
 
 
-@pytest.mark.parametrize("window", [0, 3])
+@pytest.mark.parametrize("window", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_a_checkpoint_that_does_not_say_its_pixel_layers_has_those_of_before(tmp_path, window):
     model = build(window=window)
     assert model.arguments.pop("pixel_dims") is None

@@ -64,7 +64,13 @@ def compare(cwd, command):
 
 
 @pytest.mark.parametrize(
-    "command", ["SCRIPT >&-", "SCRIPT >&- 2>&-", "set -o pipefail; SCRIPT | true", "PYTHONWARNINGS=error SCRIPT"]
+    "command",
+    [
+        pytest.param("SCRIPT >&-", marks=pytest.mark.slow),
+        "SCRIPT >&- 2>&-",
+        "set -o pipefail; SCRIPT | true",
+        pytest.param("PYTHONWARNINGS=error SCRIPT", marks=pytest.mark.slow),
+    ],
 )
 def test_streams_that_nobody_reads_end_nothing(tmp_path, trained_run, command):
     shutil.copytree(trained_run / "model_ckpts", tmp_path / "model_ckpts")

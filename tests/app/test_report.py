@@ -120,6 +120,7 @@ def test_an_evaluation_names_every_figure_with_its_conditions(evaluate, capsys):
         assert rows[row] == figure
 
 
+@pytest.mark.slow
 def test_an_evaluation_repeats_itself_whatever_the_batch_size(evaluate):
     found = []
     for flags in ([], ["--batch_size", 7], ["--seed", 1]):

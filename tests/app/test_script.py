@@ -239,6 +239,7 @@ def test_foreseeable_failures_end_in_one_line(script, capsys, tmp_path, flags, m
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_flags_may_be_repeated_where_they_have_no_effect_and_are_noted(script, start, capsys):
     start("--model", "cvae")
     assert script("--is_cvae", "--load_weights", "--sample", "--num_epochs", "9") == 0
@@ -251,6 +252,7 @@ def test_flags_may_be_repeated_where_they_have_no_effect_and_are_noted(script, s
     assert (figures["batch_size"], figures["beta"]) == (32, 1), "what it was trained with"
 
 
+@pytest.mark.slow
 def test_asking_for_what_the_checkpoint_has_by_default_is_no_difference(script, idx_folder):
     assert script("--data_dir", idx_folder, "--dataset", "mnist", "--num_epochs", "1", only=True) == 0
     assert script("--sample", "--hidden_dims", "400", "400", "--network", "mlp", only=True) == 0
@@ -316,13 +318,13 @@ def test_validation_figures_take_the_place_of_test_figures(script):
 @pytest.mark.parametrize(
     ("flags", "changes"),
     [
-        (["--beta", "8"], "train_rate"),
+        pytest.param(["--beta", "8"], "train_rate", marks=pytest.mark.slow),
         (["--warmup_epochs", "2"], "train_loss"),
-        (["--free_bits", "5"], "train_loss"),
+        pytest.param(["--free_bits", "5"], "train_loss", marks=pytest.mark.slow),
         (["--binarize", "threshold"], "train_distortion"),
-        (["--likelihood", "gaussian"], "train_distortion"),
-        (["--network", "conv"], "train_distortion"),
-        (["--activation", "leaky_relu"], "train_distortion"),
+        pytest.param(["--likelihood", "gaussian"], "train_distortion", marks=pytest.mark.slow),
+        pytest.param(["--network", "conv"], "train_distortion", marks=pytest.mark.slow),
+        pytest.param(["--activation", "leaky_relu"], "train_distortion", marks=pytest.mark.slow),
     ],
 )
 def test_each_setting_changes_training(script, trained_run, flags, changes):

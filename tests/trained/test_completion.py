@@ -89,7 +89,7 @@ def distances(kind: str, labels, monkeypatch=None, **options) -> list[float]:
 CASES = [
     ("factorized", None),
     ("windowed", None),
-    ("classes", 1),
+    pytest.param("classes", 1, marks=pytest.mark.slow),
     pytest.param("classes", None, marks=pytest.mark.slow),
     pytest.param("windowed classes", None, marks=pytest.mark.slow),
 ]
@@ -122,7 +122,7 @@ def few_chains_at_once(monkeypatch):
     ("shape", "likelihood", "window"),
     [
         ((2,), "sigma", 0),
-        ((4, 3, 1), "bernoulli", 0),
+        pytest.param((4, 3, 1), "bernoulli", 0, marks=pytest.mark.slow),
         pytest.param((4, 3, 3), "gaussian", 0, marks=pytest.mark.slow),
         pytest.param((4, 3, 3), "logistic", 3, marks=pytest.mark.slow),
     ],
@@ -153,6 +153,7 @@ def test_what_is_known_stays_and_the_seed_decides_the_rest(few_chains_at_once, s
     np.testing.assert_allclose(complete(model, x[:3], known[:3]), drawn[:3], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_any_number_of_examples_is_compiled_once(few_chains_at_once):
     completer = Completer(build("classes"), free_moves=2, moves=2)
     completer.fill_in(X, KNOWN, np.eye(2, dtype=np.float32)[[0, 1, 0]], 3, 0)

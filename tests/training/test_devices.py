@@ -105,6 +105,7 @@ def test_several_replicas_have_the_figures_of_one_device(name, several, monkeypa
     np.testing.assert_allclose(several[name], figures(tf.distribute.get_strategy(), name), **LIKE_ONE)
 
 
+@pytest.mark.slow
 def test_a_strategy_of_one_replica_has_the_figures_of_one_device():
     one = tf.distribute.MirroredStrategy(["CPU:0"])
     np.testing.assert_array_equal(figures(one, "vae"), figures(tf.distribute.get_strategy(), "vae"))

@@ -195,7 +195,9 @@ def binarized_batches():
     return training_batches(examples, 5, seed=3, binarize="dynamic")
 
 
-@pytest.mark.parametrize("compiled", [pytest.param("nothing", marks=pytest.mark.slow), "step", "loop"])
+@pytest.mark.parametrize(
+    "compiled", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("nothing", "step")), "loop"]
+)
 def test_blocks_of_steps_do_what_single_steps_do(compiled, monkeypatch):
     monkeypatch.setitem(networks.NETWORKS["mlp"], "compiled", compiled)
     batches = binarized_batches()(0)
@@ -233,7 +235,11 @@ def test_a_step_is_traced_once_for_all_epochs_and_wherever_they_begin():
 
 @pytest.mark.parametrize(
     ("model", "optimizer"),
-    [("vae", "adam"), ("cvae", keras.optimizers.SGD), pytest.param("vlae", "adam", marks=pytest.mark.slow)],
+    [
+        pytest.param("vae", "adam", marks=pytest.mark.slow),
+        ("cvae", keras.optimizers.SGD),
+        pytest.param("vlae", "adam", marks=pytest.mark.slow),
+    ],
 )
 def test_plain_keras_trains_and_evaluates_a_model(model, optimizer):
     keras.utils.set_random_seed(0)
