@@ -29,6 +29,7 @@ from trained.model import TrainedModel
 
 # Of random numbers in an M2's step: unlabelled images changed, labelled codes, labelled images changed.
 STREAMS = range(100, 103)
+TEMPERATURE = 0.75  # of the targets of adversarial changes: at 1 all classes become equal, at 1/2 early mistakes stay
 SAMPLE_BLOCK = 500  # codes that are decoded at once
 FIRST_PIXEL_DIMS = (32, 32)  # of a VLAE whose checkpoint does not say
 
@@ -235,10 +236,9 @@ class M2(CVAE):
         U(x) = sum_y q(y|x) (distortion + rate)(x, y) + KL(q(y|x) || p(y)) >= -log p(x)
 
     The loss of a batch adds `classification_weight` times the cross-entropy of q(y|x) on its labelled examples (eq. 9),
-    and `consistency` times that between q(y|x) of an unlabelled image that `augmentation` has changed and q(y|x) by the
-    averaged weights of the image as it is (Tarvainen and Valpola 2017), weighted so that the classes are as frequent as
-    in p(y), see `balanced`. With `consistency` the images of eq. 9 are changed too. beta, warm-up and free bits do not
-    concern KL(q(y|x) || p(y)).
+    and `consistency` times that between q(y|x) of an unlabelled image that `augmentation` has changed and of the image
+    as it is, see `inconsistency`. With `consistency` the images of eq. 9 are changed too. beta, warm-up and free bits
+    do not concern KL(q(y|x) || p(y)).
 
     Args:
         classifier: q(y|x), data -> logits (batch, classes).
@@ -342,17 +342,28 @@ class M2(CVAE):
         return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels, self.class_logits(x)))
 
     def inconsistency(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """The mean cross-entropy of q(y|changed x) to q(y|x) by the averaged weights, in nats: a scalar."""
-        if not hasattr(self.optimizer, "averages_of"):
-            raise ValueError("consistency needs an optimizer that averages the weights, see training/optimizers.py")
-        averages = self.optimizer.averages_of(self.classifier.trainable_variables)
-        targets, _ = self.classifier.stateless_call(averages, [], self.classifier_input(x))
-        targets = tf.stop_gradient(balanced(tf.nn.softmax(targets), self.class_prior))
+        """The mean cross-entropy of q(y|changed x) to targets, q(y|x), in nats: a scalar.
+
+        The targets are by the averaged weights (Tarvainen and Valpola 2017). Where the change is adversarial they are
+        by the weights as they are, as in its paper, and `sharpened`.
+        """
         if self.augment:
-            changed = self.augment(x, seed)
+            targets, changed = self.targets(x, averaged=True), self.augment(x, seed)
         else:
+            targets = sharpened(self.targets(x, averaged=False))
             changed = adversarial(x, seed, lambda examples: self.classification_loss(examples, targets))
         return self.classification_loss(changed, targets)
+
+    def targets(self, x: tf.Tensor, *, averaged: bool) -> tf.Tensor:
+        """q(y|x), `balanced`, by the averaged weights or by the weights as they are: (batch, classes), a constant."""
+        if not averaged:
+            logits = self.class_logits(x)
+        elif hasattr(self.optimizer, "averages_of"):
+            averages = self.optimizer.averages_of(self.classifier.trainable_variables)
+            logits, _ = self.classifier.stateless_call(averages, [], self.classifier_input(x))
+        else:
+            raise ValueError("consistency needs an optimizer that averages the weights, see training/optimizers.py")
+        return tf.stop_gradient(balanced(tf.nn.softmax(logits), self.class_prior))
 
     def class_probs(self, frequencies):
         return self.class_prior
@@ -413,6 +424,13 @@ def balanced(probs: tf.Tensor, class_prior: np.ndarray) -> tf.Tensor:
     examples of p(y) as there are classes, so that a class which a small batch lacks does not gain much."""
     weighted = probs * class_prior / (tf.reduce_sum(probs, axis=0) + len(class_prior) * class_prior)
     return weighted / tf.reduce_sum(weighted, axis=1, keepdims=True)
+
+
+def sharpened(probs: tf.Tensor) -> tf.Tensor:
+    """Probabilities of classes, (batch, classes), made surer by TEMPERATURE (Berthelot et al. 2020, section 3.1).
+    Adversarial changes alone teach a classifier to be unsure of every example."""
+    sharper = tf.pow(probs, 1.0 / TEMPERATURE)
+    return sharper / tf.reduce_sum(sharper, axis=1, keepdims=True)
 
 
 def class_rates(logits: tf.Tensor, class_prior: np.ndarray) -> tf.Tensor:

@@ -1,6 +1,6 @@
 """Test error with few labels of MNIST over several splits: M2 and M1+M2 beside classifiers on pixels and on codes.
 
-    python benchmarks/few_labels.py CHECKPOINT --data_dir DIR [--num_labels 20 100] [--splits 10] [--models NAME ...]
+    python benchmarks/few_labels.py CHECKPOINT --data_dir DIR [--num_labels 100] [--splits 10] [--models NAME ...]
 
 CHECKPOINT is a VAE trained on MNIST without labels; its posterior means are the codes, and M1+M2 is built on it. Split
 S has the labels that `--num_labels N --label_seed S` leaves. No label of the test set, and no other label of the
@@ -44,7 +44,7 @@ AFFINE = "--augmentation", "affine"
 MODELS = {
     "m2": ("--model", "m2"),
     "m1m2": M1M2,
-    "m2_adversarial": ("--model", "m2", "--classifier", "mlp", "--augmentation", "adversarial", "--num_epochs", "12"),
+    "m2_adversarial": ("--model", "m2", "--classifier", "mlp", "--augmentation", "adversarial"),
     "m2_mlp_alone": ("--model", "m2", "--classifier", "mlp", "--consistency", "0"),
     "m2_alone": ("--model", "m2", "--consistency", "0"),
     "m2_standard_alone": (*M2_STANDARD, "--consistency", "0"),
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint")
     parser.add_argument("--data_dir", default="data")
-    parser.add_argument("--num_labels", type=int, nargs="+", default=[100])
+    parser.add_argument("--num_labels", type=int, nargs="+", default=[20, 50, 100, 1000])
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--first_split", type=int, default=0)
     parser.add_argument("--models", nargs="*", choices=list(MODELS), default=["m2", "m1m2"])

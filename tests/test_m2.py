@@ -183,13 +183,15 @@ def test_adversarial_changes_mislead_the_classifier_and_teach_it_alone(model, sh
     m2 = build(model, data_shape=shape, classifier="mlp", augmentation="adversarial", consistency=1.0, prior="gaussian",
                likelihood="gaussian")  # fmt: skip
     compile_model(m2)
+    for slot in m2.optimizer.slots:  # they have no part in it
+        slot.average.assign(tf.ones_like(slot.average))
     x, labels, seed = batch(40, shape)
     seen = []
     monkeypatch.setattr(vae, "adversarial", lambda *args: seen.append(augmentation.adversarial(*args)) or seen[-1])
     with tf.GradientTape() as tape:
         m2.loss_and_terms(x, labels[:10], seed)
         loss = m2.inconsistency(x[10:], seed)
-    targets = vae.balanced(m2.classify(x[10:]), m2.class_prior)  # the average is the weights yet
+    targets = vae.sharpened(vae.balanced(m2.classify(x[10:]), m2.class_prior))
     assert all(len(changed) == 30 for changed in seen), "the labelled ones stay as they are"
     change = seen[-1] - x[10:]
     for number in range(5):
@@ -220,6 +222,13 @@ def test_targets_that_are_as_frequent_as_in_an_unequal_prior_stay_as_they_are():
 def test_a_class_that_a_small_batch_lacks_does_not_gain_much():
     found = vae.balanced(tf.constant([[0.98, 0.01, 0.01], [0.97, 0.02, 0.01]]), np.full(3, 1 / 3)).numpy()
     assert found[:, 0].min() > 0.9
+
+
+def test_sharpened_targets_have_larger_log_odds():
+    probs = np.array([[0.2, 0.3, 0.5], [1 / 3, 1 / 3, 1 / 3], [0.99, 0.01, 0.0]], np.float32)
+    found = vae.sharpened(tf.constant(probs)).numpy()
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(found[:, 0] / found[:, 1], (probs[:, 0] / probs[:, 1]) ** (4 / 3), rtol=1e-5)
 
 
 # Hidden labels
