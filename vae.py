@@ -24,12 +24,12 @@ from parts.likelihoods import LIKELIHOODS, Likelihood, sum_per_example
 from parts.networks import NETWORKS, Classifier, Decoder, PixelLayers, Stack, computing_in, default_keras_settings
 from parts.priors import PRIORS, normal_log_prob
 from parts.replicas import batch_mean, batch_normal, share_of_replica
+from parts.targets import balanced, sharpened
 from storage.checkpoints import CheckpointError, load_weights, read_header
 from trained.model import TrainedModel
 
 # Of random numbers in an M2's step: unlabelled images changed, labelled codes, labelled images changed.
 STREAMS = range(100, 103)
-TEMPERATURE = 0.75  # of the targets of adversarial changes: at 1 all classes become equal, at 1/2 early mistakes stay
 SAMPLE_BLOCK = 500  # codes that are decoded at once
 FIRST_PIXEL_DIMS = (32, 32)  # of a VLAE whose checkpoint does not say
 
@@ -416,21 +416,6 @@ def averaged(latent_rates: tf.Tensor, probs: tf.Tensor) -> tf.Tensor:
     """Rates (batch * classes, latent), averaged over the classes by probs (batch, classes): (batch, latent)."""
     latent_rates = tf.reshape(latent_rates, (-1, probs.shape[-1], latent_rates.shape[-1]))
     return tf.reduce_sum(probs[..., None] * latent_rates, axis=1)
-
-
-def balanced(probs: tf.Tensor, class_prior: np.ndarray) -> tf.Tensor:
-    """Probabilities of classes, (batch, classes), multiplied by p(y) (classes,) over how frequent the class is in the
-    batch, and normalized (Berthelot et al. 2020, "ReMixMatch", section 3.1). To what the batch holds are added as many
-    examples of p(y) as there are classes, so that a class which a small batch lacks does not gain much."""
-    weighted = probs * class_prior / (tf.reduce_sum(probs, axis=0) + len(class_prior) * class_prior)
-    return weighted / tf.reduce_sum(weighted, axis=1, keepdims=True)
-
-
-def sharpened(probs: tf.Tensor) -> tf.Tensor:
-    """Probabilities of classes, (batch, classes), made surer by TEMPERATURE (Berthelot et al. 2020, section 3.1).
-    Adversarial changes alone teach a classifier to be unsure of every example."""
-    sharper = tf.pow(probs, 1.0 / TEMPERATURE)
-    return sharper / tf.reduce_sum(sharper, axis=1, keepdims=True)
 
 
 def class_rates(logits: tf.Tensor, class_prior: np.ndarray) -> tf.Tensor:
