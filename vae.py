@@ -348,15 +348,15 @@ class M2(CVAE):
         by the weights as they are, as in its paper, and `sharpened`.
         """
         if self.augment:
-            targets, changed = self.targets(x, averaged=True), self.augment(x, seed)
+            targets, changed = self.targets(x, by_averages=True), self.augment(x, seed)
         else:
-            targets = sharpened(self.targets(x, averaged=False))
+            targets = sharpened(self.targets(x, by_averages=False))
             changed = adversarial(x, seed, lambda examples: self.classification_loss(examples, targets))
         return self.classification_loss(changed, targets)
 
-    def targets(self, x: tf.Tensor, *, averaged: bool) -> tf.Tensor:
+    def targets(self, x: tf.Tensor, *, by_averages: bool) -> tf.Tensor:
         """q(y|x), `balanced`, by the averaged weights or by the weights as they are: (batch, classes), a constant."""
-        if not averaged:
+        if not by_averages:
             logits = self.class_logits(x)
         elif hasattr(self.optimizer, "averages_of"):
             averages = self.optimizer.averages_of(self.classifier.trainable_variables)

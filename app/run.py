@@ -86,15 +86,12 @@ def read_run(path: str | os.PathLike) -> dict[str, Any]:
     return header
 
 
-def drawn_classes(
-    labels: Sequence[str], model: Mapping[str, Any], class_names: Sequence[str], owner: str | os.PathLike
-) -> tuple[int, ...]:
+def drawn_classes(labels: Sequence[str], model: Mapping[str, Any], class_names: Sequence[str]) -> tuple[int, ...]:
     """The numbers of the classes that --labels names.
 
     Args:
         model: the arguments of the model.
         class_names: of the model.
-        owner: the checkpoint or the data that they come from, for messages.
 
     Raises:
         FlagError: if the model cannot draw these classes.
@@ -102,17 +99,15 @@ def drawn_classes(
     if not labels:
         return ()
     if MODELS[model["model"]].labels == "never":
-        raise FlagError(f"--labels needs a conditional model, but {owner} holds a {model['model']}")
+        raise FlagError(f"--labels needs a conditional model, and this is a {model['model']}")
     if not model["num_classes"]:
-        raise FlagError(f"--labels needs classes, and {owner} has none")
+        raise FlagError("--labels needs classes, and this model knows none")
     if bound_on(model) == "log p(x)":
         raise FlagError("--labels needs a prior that knows classes, and this model's is standard")
-    return class_numbers("labels", labels, class_names, owner)
+    return class_numbers("labels", labels, class_names, "the model")
 
 
-def class_numbers(
-    flag: str, classes: Sequence[str], class_names: Sequence[str], owner: str | os.PathLike
-) -> tuple[int, ...]:
+def class_numbers(flag: str, classes: Sequence[str], class_names: Sequence[str], owner: str) -> tuple[int, ...]:
     """The numbers of classes that a flag gives by name or by number; a name counts before a number.
 
     Raises:
@@ -123,8 +118,9 @@ def class_numbers(
     for name in classes:
         if name not in numbers:
             shown = ", ".join(class_names[:10]) + ", ..." * (len(class_names) > 10)
-            meant = suggestion(name, class_names)
-            raise FlagError(f"--{flag} {name}: {owner} has no such class, but {shown}{meant}")
+            meant = "" if name.isdecimal() else suggestion(name, class_names)
+            last = len(class_names) - 1
+            raise FlagError(f"--{flag} {name}: {owner} has no such class, but {shown} (or 0 to {last}){meant}")
     return tuple(numbers[name] for name in classes)
 
 
@@ -183,19 +179,19 @@ def resolve(
         arguments["num_classes"] = 0 if values["unconditional"] else dataset.num_classes
         if MODELS[values["model"]].infers_labels and values["num_labels"] is None:
             arguments["class_prior"] = dataset.class_prior().tolist()
-        notes, class_names, owner = [], dataset.names_in_model, dataset.name
+        notes, class_names = [], dataset.names_in_model
         # A run that fell back to other data is named after those.
         folders = choose_folders({**given, "dataset": values["dataset"]}, None, None)
     else:
         values, notes = settings_of_checkpoint(given, header)
         arguments, fallback_from = header["model"], header["fallback_from"]
-        class_names, owner = header["dataset"]["class_names"], source
+        class_names = header["dataset"]["class_names"]
         if len(arguments["data_shape"]) == 1 and (
             sentence := contradiction(values, "points", header["dataset"]["name"], given)
         ):
             raise FlagError(sentence)
         folders = choose_folders(given, source, header)
-    values["labels"] = drawn_classes(given.get("labels", ()), arguments, class_names, owner)
+    values["labels"] = drawn_classes(values["labels"], arguments, class_names)
     if "train" in verbs and values["batch_size"] > len(dataset.train):
         raise FlagError(f"--batch_size {values['batch_size']} is more than the {len(dataset.train)} training examples")
     infers = MODELS[values["model"]].infers_labels

@@ -4,7 +4,7 @@ the two changes of section 3.1 of Berthelot et al. (2020), "ReMixMatch"."""
 import numpy as np
 import tensorflow as tf
 
-TEMPERATURE = 0.75  # on MNIST all classes become equally probable under 1, and early mistakes stay under 1/2
+TEMPERATURE = 0.75  # on MNIST all classes become equally probable at 1, and early mistakes stay at 1/2
 
 
 def balanced(probs: tf.Tensor, class_prior: np.ndarray) -> tf.Tensor:

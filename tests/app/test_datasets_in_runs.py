@@ -8,6 +8,7 @@ from conftest import SHARED_MNIST, assert_same_tensors, metrics
 from matplotlib.image import imread
 from PIL import Image
 
+from app.run import class_numbers
 from storage.checkpoints import read_header
 
 SHARED_DATA = SHARED_MNIST.parent
@@ -154,7 +155,7 @@ def test_a_moved_folder_is_taken_and_a_changed_one_is_not(script, tmp_path, colo
 def test_classes_to_draw_have_names_or_numbers(script, tmp_path, colour_folder, capsys):
     flags = ["--dataset", colour_folder, "--is_cvae", "--prior", "standard", "--hidden_dims", 4, "--num_samples", 2]
     assert script(*flags, "--num_epochs", 1, "--labels", "green") == 1
-    assert "--labels green: pictures has no such class, but blue, red" in capsys.readouterr().err
+    assert "--labels green: the model has no such class, but blue, red (or 0 to 1)" in capsys.readouterr().err
     assert script(*flags, "--num_epochs", 1, "--labels", "blue") == 0
     checkpoint = "model_ckpts/cvae/pictures/cvae.weights.h5"
     for labels in (["red", "blue"], [1, 0]):
@@ -164,7 +165,11 @@ def test_classes_to_draw_have_names_or_numbers(script, tmp_path, colour_folder, 
             assert arrays["labels"].tolist() == [1, 1, 0, 0]
         path.unlink()
     assert script("--sample", "--checkpoint", checkpoint, "--labels", "rde", only=True) == 1
-    assert f"--labels rde: {checkpoint} has no such class, but blue, red: did you mean red?" in capsys.readouterr().err
+    assert "no such class, but blue, red (or 0 to 1): did you mean red?" in capsys.readouterr().err
+
+
+def test_the_name_of_a_class_counts_before_a_number():
+    assert class_numbers("labels", ["1", "0", "2", "a"], ["1", "0", "a"], "the model") == (0, 1, 2, 2)
 
 
 def test_image_size_brings_images_to_one_size(script, colour_folder, idx_folder, capsys):

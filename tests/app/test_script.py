@@ -225,7 +225,7 @@ def test_evaluation_needs_nothing_but_the_checkpoint_and_repeats_the_figures(scr
         ),
         (["--batch_size", "201"], "--batch_size 201 is more than the 200 training examples"),
         (["--validation_size", "200"], "leaves none of the 200 training examples"),
-        (["--is_cvae", "--labels", "12"], "--labels 12: mnist has no such class, but 0, 1, 2, 3"),
+        (["--is_cvae", "--labels", "12"], "--labels 12: the model has no such class, but 0, 1, 2, 3"),
         (["--network", "conv", "--hidden_dims", "4", "4", "4", "4"], "halve 12x12 images to nothing"),
         (["--device", "gpu:7"], "--device gpu:7: TensorFlow sees"),
     ],
