@@ -113,14 +113,14 @@ def class_numbers(flag: str, classes: Sequence[str], class_names: Sequence[str],
     Raises:
         FlagError: for a class that `owner` does not have.
     """
-    numbers = {name: number for number, name in reversed([*enumerate(class_names)])}
-    numbers = {str(number): number for number in range(len(class_names))} | numbers
+    by_number = {str(number): number for number in range(len(class_names))}
+    numbers = by_number | {name: number for number, name in reversed([*enumerate(class_names)])}
     for name in classes:
         if name not in numbers:
             shown = ", ".join(class_names[:10]) + ", ..." * (len(class_names) > 10)
             meant = "" if name.isdecimal() else suggestion(name, class_names)
-            last = len(class_names) - 1
-            raise FlagError(f"--{flag} {name}: {owner} has no such class, but {shown} (or 0 to {last}){meant}")
+            shown += f" (or 0 to {len(class_names) - 1})" * (numbers != by_number)
+            raise FlagError(f"--{flag} {name}: {owner} has no such class, but {shown}{meant}")
     return tuple(numbers[name] for name in classes)
 
 

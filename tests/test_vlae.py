@@ -296,7 +296,7 @@ def test_a_conditional_run_stays_conditional(script, trained_vlae, capsys):
     [
         (["--likelihood", "bernoulli", "--binarize", "none"], "needs binary pixels"),
         (["--dataset", "moons", "--network", "mlp"], "--window 3 is for images"),
-        (["--labels", 12], "there are classes 0 to 9 only"),
+        (["--labels", 12], "--labels 12: the model has no such class, but 0, 1"),
     ],
 )
 def test_pairs_that_make_no_sense_are_refused_in_one_line(script, capsys, flags, message):

@@ -66,7 +66,7 @@ def one_line(errors):
 
 
 def test_there_are_flags_of_each_kind():
-    assert {"num_epochs", "beta", "window", "labels", "seed"} <= {*NUMERIC}
+    assert {"num_epochs", "beta", "window", "hidden_dims", "seed"} <= {*NUMERIC}
     assert {"model", "network", "activation", "prior", "likelihood", "binarize"} <= CHOICES.keys()
 
 
@@ -157,7 +157,7 @@ TINY = {
     "image_size": ["1", "2", "11"],
     "num_samples": ["1", "3"],
     "num_importance_samples": ["0", "3"],
-    "labels": ["0", "2", "9", "12"],
+    "labels": ["0", "2", "9", "nothing"],
 }
 
 
