@@ -167,6 +167,7 @@ def test_what_does_not_fit_the_vae_is_refused_in_one_line(script, start, capsys,
     assert_refused(script, capsys, flags, code, message)
 
 
+@pytest.mark.slow
 def test_features_of_other_models_are_refused(script, start, capsys):
     start("--model", "cvae")
     checkpoint = "model_ckpts/cvae/mnist/cvae.weights.h5"

@@ -471,6 +471,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(script, capsys, flags, code,
     assert_refused(script, capsys, flags, code, message)
 
 
+@pytest.mark.slow
 def test_data_with_several_labels_or_models_that_need_all_are_refused(script, capsys, tmp_path):
     images, rng = np.zeros((40, 4, 4), np.uint8), np.random.default_rng(0)
     np.savez("several.npz", images=images, labels=rng.integers(0, 2, (40, 3)))

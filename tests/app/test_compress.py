@@ -72,6 +72,7 @@ def test_levels_and_labels_return(script, start, idx_folder, capsys):
     np.testing.assert_array_equal(np.load("b.npz")["images"][0], both[0][3])
 
 
+@pytest.mark.slow
 def test_images_are_appended(script, start, capsys):
     start(*BINARY)
     assert script("--compress", "mnist", "--to", "a.vz", "--max_examples", 9) == 0
@@ -122,6 +123,7 @@ def test_a_model_that_cannot_code_says_why(script, start, capsys):
     assert "vae.weights.h5 cannot compress: its flow prior has no distribution" in failed(capsys)
 
 
+@pytest.mark.slow
 def test_a_file_of_another_model_is_refused_by_name(script, start, capsys):
     start(*BINARY)
     assert script("--compress", "mnist", "--to", "a.vz") == 0

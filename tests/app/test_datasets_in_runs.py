@@ -172,6 +172,7 @@ def test_the_name_of_a_class_counts_before_a_number():
     assert class_numbers("labels", ["1", "0", "2", "a"], ["1", "0", "a"], "the model") == (0, 1, 2, 2)
 
 
+@pytest.mark.slow
 def test_image_size_brings_images_to_one_size(script, colour_folder, idx_folder, capsys):
     Image.new("RGB", (30, 20)).save(colour_folder / "red" / "large.png")
     flags = ["--dataset", colour_folder, "--num_epochs", 1, "--hidden_dims", 4, "--prior", "standard"]

@@ -140,6 +140,7 @@ def test_a_hundred_importance_samples_unless_told_otherwise(evaluate):
     assert "log_p_x" not in metrics()["test"]
 
 
+@pytest.mark.slow
 def test_a_collapsed_model_is_told_what_to_try(script, capsys):
     assert script("--beta", "1e4", "--num_epochs", "15", "--lr", "1e-2") == 0
     assert metrics()["test"]["latents"]["active_units"] == 0

@@ -60,6 +60,7 @@ def test_every_number_is_that_of_metrics_json(start, script):
     assert (folder / "report.html").read_text("utf-8") == text, "the same run gives the same bytes"
 
 
+@pytest.mark.slow
 def test_the_page_needs_no_other_file_and_names_no_folder(start, idx_folder, tmp_path, real_pictures, script):
     assert script("--num_epochs", 1) == 0
     text = PAGE.read_text("utf-8")
