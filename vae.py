@@ -348,21 +348,22 @@ class M2(CVAE):
         by the weights as they are, as in its paper, and `sharpened`.
         """
         if self.augment:
-            targets, changed = self.targets(x, by_averages=True), self.augment(x, seed)
+            targets, changed = self.targets(self.averaged_logits(x)), self.augment(x, seed)
         else:
-            targets = sharpened(self.targets(x, by_averages=False))
+            targets = sharpened(self.targets(self.class_logits(x)))
             changed = adversarial(x, seed, lambda examples: self.classification_loss(examples, targets))
         return self.classification_loss(changed, targets)
 
-    def targets(self, x: tf.Tensor, *, by_averages: bool) -> tf.Tensor:
-        """q(y|x), `balanced`, by the averaged weights or by the weights as they are: (batch, classes), a constant."""
-        if not by_averages:
-            logits = self.class_logits(x)
-        elif hasattr(self.optimizer, "averages_of"):
-            averages = self.optimizer.averages_of(self.classifier.trainable_variables)
-            logits, _ = self.classifier.stateless_call(averages, [], self.classifier_input(x))
-        else:
+    def averaged_logits(self, x: tf.Tensor) -> tf.Tensor:
+        """The logits of q(y|x) by the averaged weights, (batch, classes)."""
+        if not hasattr(self.optimizer, "averages_of"):
             raise ValueError("consistency needs an optimizer that averages the weights, see training/optimizers.py")
+        averages = self.optimizer.averages_of(self.classifier.trainable_variables)
+        logits, _ = self.classifier.stateless_call(averages, [], self.classifier_input(x))
+        return logits
+
+    def targets(self, logits: tf.Tensor) -> tf.Tensor:
+        """q(y|x) from its logits, `balanced`, as a constant: (batch, classes)."""
         return tf.stop_gradient(balanced(tf.nn.softmax(logits), self.class_prior))
 
     def class_probs(self, frequencies):
