@@ -13,7 +13,7 @@ from conftest import assert_same_tensors, run_process, start_process, wait_for
 from storage.checkpoints import read_header
 from storage.files import PARTIAL
 
-KILLS, RUNS = 9, 2  # kills of each run; runs at the same time
+KILLS = 17  # of each of three runs at the same time
 CHECKPOINT = "model_ckpts/vae/mnist/vae.weights.h5"
 
 
@@ -31,10 +31,10 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path, idx_f
     whole.mkdir()
     assert run_process(*flags, cwd=whole).returncode == 0
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        campaigns = [pool.submit(kill_again_and_again, tmp_path / f"killed_{n}", flags, seed=n) for n in range(RUNS)]
+        campaigns = [pool.submit(kill_again_and_again, tmp_path / f"killed_{n}", flags, seed=n) for n in range(3)]
         left_half_written = sum(campaign.result() for campaign in campaigns)
-    assert left_half_written >= 2, "kills while saving"
-    for n in range(RUNS):
+    assert left_half_written >= 10, "kills while saving"
+    for n in range(3):
         for path in whole.rglob("*.weights.h5"):
             assert_same_tensors(tmp_path / f"killed_{n}" / path.relative_to(whole), path)
         for path in whole.rglob("outputs/vae/mnist/*"):
