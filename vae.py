@@ -509,17 +509,16 @@ def build_model(
     policy = "mixed_bfloat16" if mixed_precision else "float32"
 
     def make_body(output_shape: Sequence[int], kind: str = "decoder") -> keras.layers.Layer:
-        with computing_in(policy):
-            return parts[kind](widths, output_shape, activation)
+        return parts[kind](widths, output_shape, activation)
 
-    with computing_in(policy):
-        encoder = parts["encoder"](widths, latent_size, activation)
     p_x = LIKELIHOODS[likelihood]()
     output_shape = (*data_shape[:-1], data_shape[-1] * p_x.params_per_channel)
-    if model_class.takes_window and len(data_shape) == 3:
-        decoder, p_x = make_feature_decoder(make_body, p_x, output_shape, data_shape, window, pixel_dims)
-    else:
-        decoder = Decoder(make_body(output_shape), output_shape)
+    with computing_in(policy):
+        encoder = parts["encoder"](widths, latent_size, activation)
+        if model_class.takes_window and len(data_shape) == 3:
+            decoder, p_x = make_feature_decoder(make_body, p_x, output_shape, data_shape, window, pixel_dims)
+        else:
+            decoder = Decoder(make_body(output_shape), output_shape)
     prior_classes = num_classes if model_class.labels_reach_prior else 0
     p_z = PRIORS[prior](latent_size, prior_classes, **model_class.prior_options.get(prior, {}))
     if model_class.infers_labels:

@@ -106,7 +106,7 @@ class Decoder(keras.layers.Layer):
     """
 
     def __init__(self, body: keras.layers.Layer, output_shape: Sequence[int], **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(dtype="float32", **kwargs)
         self.body = body
         self.offset = self.add_weight(shape=tuple(output_shape), initializer="zeros", name="offset")
 
@@ -196,19 +196,19 @@ class PixelLayers(keras.layers.Layer):
     residual where the width stays the same.
 
     They see one pixel at a time, as 1x1 convolutions do. But every second one is a masked 3x3 convolution, until there
-    are `num_masked` of these.
+    are `num_masked` of these. What they add to is float32, and so is the head, whatever they compute in.
     """
 
     def __init__(self, widths: Sequence[int], outputs: int, num_masked: int = 0, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(dtype="float32", **kwargs)
         kinds = [MaskedConv2D if i % 2 and i // 2 < num_masked else layers.Dense for i in range(len(widths))]
         self.hidden = [kind(width) for kind, width in zip(kinds, widths, strict=True)]
-        self.head = layers.Dense(outputs, use_bias=False)
+        self.head = layers.Dense(outputs, use_bias=False, dtype="float32")
 
     def call(self, h, apply: Callable = lambda layer, h: layer(h)):
         h = tf.nn.elu(h)
         for layer in self.hidden:
-            update = apply(layer, h)
+            update = tf.cast(apply(layer, h), tf.float32)
             h = tf.nn.elu(h + update if h.shape[-1] == update.shape[-1] else update)
         return self.head(h)
 
@@ -230,7 +230,7 @@ class MaskedConv2D(keras.layers.Layer):
         self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
 
     def call(self, h):
-        return conv_of_rows_above(h, self.kernel * self.MASK) + self.bias
+        return conv_of_rows_above(h, self.kernel * tf.cast(self.MASK, h.dtype)) + self.bias
 
     def of_pixel(self, seen: tf.Tensor) -> tf.Tensor:
         """The output for one pixel from what it sees of the map: (batch, 2, 3, features) -> (batch, filters)."""

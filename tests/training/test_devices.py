@@ -309,7 +309,7 @@ def test_mirrored_without_a_gpu_asks_how_many_replicas(script, capsys):
 @pytest.mark.parametrize("network", ["mlp", "conv", pytest.param("resnet", marks=pytest.mark.slow)])
 def test_mixed_precision_changes_what_networks_compute_in_and_nothing_else(network):
     kind = {"mlp": "cvae", "conv": "vae", "resnet": "vlae"}[network]
-    more = {"window": 3, "prior": "flow"} if kind == "vlae" else {}
+    more = {"window": 5, "pixel_dims": (8, 8, 8), "prior": "flow"} if kind == "vlae" else {}
     found = []
     for mixed_precision in (False, True):
         keras.utils.set_random_seed(0)
@@ -326,8 +326,12 @@ def test_mixed_precision_changes_what_networks_compute_in_and_nothing_else(netwo
         assert keras.config.dtype_policy().name == "float32"
         computes = {layer.compute_dtype for layer in model._flatten_layers()}
         assert ("bfloat16" in computes) == mixed_precision
+        if kind == "vlae":
+            computes = {layer.compute_dtype for layer in model.likelihood.pixel_layers.hidden}
+            assert computes == {"bfloat16" if mixed_precision else "float32"}
         x = tf.round(tf.random.stateless_uniform((16, 6, 6, 1), [0, 1]))
         labels = tf.one_hot(np.arange(16) % 3, 3)
+        assert np.all(np.isfinite(model.sample(4, labels[:4])))
         with tf.GradientTape() as tape:
             distortion, rates = model.terms(x, labels, tf.constant([2, 3]))
             loss = model.objective(distortion, rates)
