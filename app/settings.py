@@ -433,7 +433,7 @@ class Settings:
         metavar="N", default_text="all GPUs"
     )  # fmt: skip
     mixed_precision: bool = row(
-        False, MACHINE, "compute the networks in bfloat16, for GPUs that are fast at it; slower on CPUs",
+        False, MACHINE, "compute the networks in bfloat16, for GPUs and CPUs that are fast at it; slower on other CPUs",
         values.boolean, optional_value=True, metavar="BOOL", kept=True, added_later=True, reported=True
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-STEPS = 96  # timed, after as many that are not
+STEPS = 48  # timed, after as many that are not
 ROUND = f"""
 import json, sys, time
 import assignment
