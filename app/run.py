@@ -146,7 +146,8 @@ def run_of_file(path: pathlib.Path, model: str) -> str:
     else that of the file."""
     folder = pathlib.Path(os.path.abspath(path)).parent  # a linked folder is a run of its own name
     name = path.name.removesuffix(CHECKPOINT)
-    is_written_by_run = folder.parent.name == model and (name == model or name.startswith("epoch_"))
+    by_run = name in (model, f"{model}_{folder.name}") or name.startswith("epoch_")  # the second one by --slim
+    is_written_by_run = folder.parent.name == model and by_run
     return folder.name if is_written_by_run else name.strip(".") or model
 
 
