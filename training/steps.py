@@ -57,13 +57,13 @@ def step_function(model: VAE, step: Callable) -> Callable[[Iterator], dict[str, 
 def block_function(model: VAE) -> Callable[[Iterator], dict[str, tf.Tensor]]:
     """A function that does all training steps of a block, the next one of an iterator over blocks of batches.
 
-    A block is padded to the largest size, so that XLA compiles once. NETWORKS says what it compiles. Nothing of a VLAE,
-    whose pixel layers are slower under XLA.
+    A block is padded to the largest size, so that XLA compiles once. NETWORKS says what it compiles. But nothing of a
+    VLAE of images, whose pixel layers are slower under XLA.
     """
     arguments = model.arguments
     networks = [NETWORKS[name] for name in (arguments["network"], arguments["classifier"]) if name]
     compiled = networks[0]["compiled"]
-    if model.takes_window:
+    if model.takes_window and len(arguments["data_shape"]) == 3:
         compiled = "nothing"
     elif compiled == "loop" and networks[-1]["compiled"] != "loop":
         compiled = "step"  # in a loop XLA takes the gradients of convolutions 20 times slower

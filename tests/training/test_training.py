@@ -214,6 +214,16 @@ def test_blocks_of_steps_do_what_single_steps_do(compiled, monkeypatch):
         np.testing.assert_allclose(metric.result(), logs[metric.name], rtol=1e-5)
 
 
+@pytest.mark.parametrize(("kind", "shape", "compiles"), [("vlae", (4, 4, 1), False), ("vlae", (2,), True)])
+def test_xla_compiles_nothing_of_a_vlae_of_images(kind, shape, compiles, xla, monkeypatch):
+    model, asked, function = build_model(kind, data_shape=shape, num_classes=2, prior="flow"), [], tf.function
+    monkeypatch.setattr(
+        tf, "function", lambda *args, **kwargs: asked.append(kwargs.get("jit_compile")) or function(*args, **kwargs)
+    )
+    steps.block_function(model)
+    assert any(asked) == compiles
+
+
 def test_blocks_end_where_a_save_is_due():
     steps = Steps(build())
     ends = [num_steps for num_steps, _ in steps.train(binarized_batches()(0), save_every_steps=6)]
