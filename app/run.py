@@ -142,13 +142,9 @@ def folders_of(given: Mapping[str, Any], model: str, run_name: str) -> Folders:
 
 
 def run_of_file(path: pathlib.Path, model: str) -> str:
-    """The name of the run that a checkpoint belongs to: that of its folder for a file that a run writes in MODEL/RUN,
-    else that of the file."""
+    """The name of the run that a checkpoint belongs to: that of its folder in MODEL/RUN, elsewhere that of the file."""
     folder = pathlib.Path(os.path.abspath(path)).parent  # a linked folder is a run of its own name
-    name = path.name.removesuffix(CHECKPOINT)
-    by_run = name in (model, f"{model}_{folder.name}") or name.startswith("epoch_")  # the second one by --slim
-    is_written_by_run = folder.parent.name == model and by_run
-    return folder.name if is_written_by_run else name.strip(".") or model
+    return folder.name if folder.parent.name == model else path.name.removesuffix(CHECKPOINT).strip(".") or model
 
 
 def choose_folders(given: Mapping[str, Any], source: pathlib.Path | None, header: Mapping[str, Any] | None) -> Folders:

@@ -5,7 +5,7 @@
 
 Both train the same network on the same random images: resnet 32 64, 12 latents, batches of 128; unless flags say
 otherwise a window of 7 and a flow as prior. Each round is a process of its own. The ratio is the median over the
-rounds; the losses of the last step show that both learn alike.
+rounds; the mean losses show that both learn alike.
 """
 
 import argparse

@@ -233,7 +233,8 @@ class MaskedConv2D(keras.layers.Layer):
         return conv_of_rows_above(h, self.kernel * tf.cast(self.MASK, h.dtype)) + self.bias
 
     def of_pixel(self, seen: tf.Tensor) -> tf.Tensor:
-        """The output for one pixel from what it sees of the map: (batch, 2, 3, features) -> (batch, filters)."""
+        """The output for one pixel from what it sees of the map: (batch, 2, 3, features) -> (batch, filters), float32
+        whatever `call` computes in."""
         return tf.tensordot(seen, self.kernel * self.MASK, 3) + self.bias
 
 
@@ -288,7 +289,7 @@ class CropTo(keras.layers.Layer):
 # feature_decoder: as decoder, but makes the map that a VLAE's pixel layers read. Its last convolution is 1x1: a 3x3 one
 # would be the largest part of the network, and the pixel layers learn more for the same arithmetic.
 # compiled: what XLA compiles in training, chosen by measurement on CPUs (benchmarks/README.md): each "step", the "loop"
-# over the steps, or "nothing".
+# over the steps, or "nothing". Of a VLAE of images nothing, see training/steps.py.
 # steps_per_execution: training steps between two returns to Python, where a run can be stopped or saved
 NETWORKS = {
     "mlp": {
